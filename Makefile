@@ -1,0 +1,54 @@
+# Every target makes what it needs: `make repro` on a fresh clone is enough.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# The stages call `truefit` and `python` by name; they must find this environment's.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help repro test verify lab lock tidy lint bench-pipeline environment
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+repro: environment ## run the whole pipeline; what has not changed is skipped
+	dvc repro
+
+test: environment ## run every test
+	pytest
+
+verify: environment ## run the pipeline again from nothing; fail if any committed result changes
+	dvc repro --force
+	git diff --exit-code --stat HEAD
+	test -z "$$(git status --porcelain)"
+
+lab: environment ## open the notebooks in JupyterLab
+	jupyter lab --notebook-dir=notebooks
+
+lock: environment ## write requirements.txt anew from pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.11 --extra dev \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
+
+tidy: environment ## strip outputs and random ids from the notebooks, format the code
+	nbstripout notebooks/*.ipynb
+	ruff check --fix
+	ruff format
+
+lint: environment ## check code and notebooks without changing them
+	nbstripout --verify notebooks/*.ipynb
+	ruff check
+	ruff format --check
+
+bench-pipeline: environment ## measure what the notebooks cost over plain scripts; writes benchmarks/pipeline.json
+	python benchmarks/pipeline.py
+
+environment: $(VENV)/complete
+
+$(VENV)/complete: requirements.txt pyproject.toml
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Truefit needs Python 3.11: make PYTHON=/path/to/python3.11")'
+	"$(PYTHON)" -m venv $(VENV)
+	sed -n '/^uv==/,/# via/p' requirements.txt > $(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
+	uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.txt
+	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,173 @@
+"""Load an exported bundle and score rows with it: no scikit-learn, no pickle."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from truefit import project
+from truefit.data_prep.read import SUFFIXES, read_table
+from truefit.params import ABSENT, Case
+from truefit.project import InputError
+
+FORMAT = 1  # of the manifest; a bundle of another format is refused
+MODEL = "model.onnx"
+MANIFEST = "manifest.json"
+
+
+class Bundle:
+    """A model that was exported, checked against its manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.onnx`` and ``manifest.json``.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or is not the one that the manifest describes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in (MODEL, MANIFEST):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder} is not a bundle: it has no {name}; run the export first")
+        try:
+            self.manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            found, stated = self.manifest["format"], self.manifest["sha256"][MODEL]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{folder / MANIFEST} is damaged; export the bundle anew") from None
+        if found != FORMAT:
+            raise InputError(f"{folder} has format {found!r}, and this version reads {FORMAT}")
+        content = (folder / MODEL).read_bytes()
+        if hashlib.sha256(content).hexdigest() != stated:
+            raise InputError(
+                f"{folder / MODEL} is not the file that the manifest describes (its checksum "
+                "differs); export the bundle anew"
+            )
+        self._session = open_session(content)
+
+    @property
+    def inputs(self) -> list[dict]:
+        """The raw columns it takes, as the manifest describes them."""
+        return self.manifest["inputs"]
+
+    def read(self, source: Path) -> pd.DataFrame:
+        """Read rows to score, by the rules the training data were read by.
+
+        Raises
+        ------
+        InputError
+            If the file is not a table, a column is missing, or a number is none.
+        """
+        names = {column["name"]: column for column in self.inputs}
+        texts = [n for n, c in names.items() if c["type"] == "text"]
+        rules = Case(
+            table=str(source),
+            target=self.manifest["target"]["name"],
+            task="regression",
+            separator=self.manifest["reading"]["separator"],
+            missing=self.manifest["reading"]["missing"],
+        )
+        frame = read_table(source, rules, need_target=False, texts=texts)
+        for name, column in names.items():
+            if name not in frame:
+                raise InputError(f"{source} has no column {name!r}, which the model needs")
+            if column["type"] == "number" and not pd.api.types.is_numeric_dtype(frame[name]):
+                odd = pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
+                if odd.any():
+                    at = int(np.flatnonzero(odd)[0])
+                    raise InputError(
+                        f"{source}: {name} is {frame[name].iloc[at]!r} in row {at + 1}, and must be "
+                        "a number"
+                    )
+                frame[name] = frame[name].astype("float64")
+            elif column.get("absent"):
+                frame[name] = frame[name].fillna(ABSENT)
+        return frame
+
+    def run(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The graph's outputs by name; see `truefit.export.to_onnx`."""
+        return run_session(self._session, frame)
+
+    def score(self, frame: pd.DataFrame) -> np.ndarray:
+        """Predictions in the target's unit, or probabilities of the positive class.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_samples, any number of columns)
+            Raw columns by name; columns the model does not know are not looked at.
+
+        Returns
+        -------
+        ndarray of float64, of shape (n_samples,)
+        """
+        found = self.run(frame)
+        if "prediction" in found:
+            return found["prediction"].ravel().astype(float)
+        positive = self.manifest["classes"].index(self.manifest["positive"])
+        return found["probability"][:, positive].astype(float)
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Predictions as a table: the id if there is one, and the answer.
+
+        Returns
+        -------
+        DataFrame
+            ``prediction`` in the target's unit, or the predicted class; in a classification also
+            ``probability``, of the positive class.
+        """
+        found = pd.DataFrame({"prediction": self.score(frame)})
+        if self.manifest["classes"]:
+            found = found.rename(columns={"prediction": "probability"})
+            found.insert(0, "prediction", self.run(frame)["label"])
+        name = self.manifest["id"]
+        if name and name in frame:
+            found.insert(0, name, frame[name].to_numpy())
+        return found
+
+
+def open_session(model: bytes):
+    """An ONNX Runtime session on one thread: its pool would spin, and one row needs no pool."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Score the raw columns of a frame."""
+    feed = {}
+    for declared in session.get_inputs():
+        column = frame[declared.name]
+        if declared.type == "tensor(string)":
+            values = column.astype(object).where(column.notna(), "").to_numpy(dtype=object)
+        else:
+            values = column.to_numpy(dtype=np.float32, na_value=np.nan)
+        feed[declared.name] = values.reshape(-1, 1)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def write_predictions(rows: pd.DataFrame, target: Path) -> None:
+    """Write predictions as CSV or Parquet, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the suffix names another format, or the folder does not exist.
+    """
+    if target.suffix not in SUFFIXES:
+        raise InputError(f"{target}: predictions can be written as {' or '.join(SUFFIXES)}")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}")
+    with project.replacing(target) as partial:
+        if target.suffix == ".csv":
+            rows.to_csv(partial, index=False, lineterminator="\n")
+        else:
+            rows.to_parquet(partial, index=False)

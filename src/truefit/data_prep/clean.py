@@ -1,0 +1,87 @@
+"""Clean by rules that are written down, and decide what each column is for."""
+
+import pandas as pd
+
+from truefit.params import Case
+from truefit.project import InputError
+
+
+def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Apply the case's cleaning rules to rows that are to be learned from.
+
+    Live rows are never cleaned: nobody mends a request by hand, so a model must meet them as
+    they come.
+
+    Returns
+    -------
+    cleaned : DataFrame
+        What is left, with the index of ``frame``.
+    log : DataFrame
+        One row for each rule: ``rule``, ``rows`` (how many it touched) and ``reason``.
+
+    Raises
+    ------
+    InputError
+        If a rule is not an expression over the table's columns.
+    """
+    log = []
+    unknown = frame[case.target].isna()
+    if unknown.any():
+        log.append(("drop rows without a target", int(unknown.sum()), "nothing to learn from"))
+        frame = frame[~unknown]
+    for rule in case.blank:
+        hit = _matches(frame, rule.when)
+        log.append((f"blank {rule.column} when {rule.when}", int(hit.sum()), rule.reason))
+        frame = frame.assign(**{rule.column: frame[rule.column].mask(hit)})
+    for rule in case.drop_rows:
+        hit = _matches(frame, rule.when)
+        log.append((f"drop rows when {rule.when}", int(hit.sum()), rule.reason))
+        frame = frame[~hit]
+    if case.drop_repeats:
+        hit = frame.duplicated()
+        log.append(("drop rows that repeat", int(hit.sum()), case.drop_repeats))
+        frame = frame[~hit]
+    if frame.empty:
+        raise InputError(f"{case.table}: the cleaning rules leave no row; look at drop_rows")
+    return frame, pd.DataFrame(log, columns=["rule", "rows", "reason"])
+
+
+def _matches(frame: pd.DataFrame, when: str) -> pd.Series:
+    try:
+        # The Python engine: numexpr, if somebody has it, must not change a result.
+        hit = frame.eval(when, engine="python")
+    except Exception as error:  # eval raises whatever the expression does wrong
+        raise InputError(f"params.yaml: the rule {when!r} does not work: {error}") from None
+    if not isinstance(hit, pd.Series) or hit.dtype != bool:
+        raise InputError(f"params.yaml: the rule {when!r} is not a condition on rows")
+    return hit
+
+
+def column_roles(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """What each column is for.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by column, with ``role`` (``target``, ``id``, ``time``, ``dropped``, ``number``,
+        ``ordered`` or ``category``) and ``why`` where a column is not learned from.
+    """
+    rows = {}
+    for column in frame.columns:
+        if column == case.target:
+            rows[column] = ("target", "what is predicted")
+        elif column == case.id:
+            rows[column] = ("id", "names a row and says nothing about it")
+        elif column == case.time:
+            rows[column] = ("time", "orders rows; a model cannot extrapolate it")
+        elif column in case.drop_columns:
+            rows[column] = ("dropped", case.drop_columns[column])
+        elif frame[column].nunique() <= 1:
+            rows[column] = ("dropped", "it has the same value in every row")
+        elif case.order_of(column):
+            rows[column] = ("ordered", "")
+        elif pd.api.types.is_numeric_dtype(frame[column]):
+            rows[column] = ("number", "")
+        else:
+            rows[column] = ("category", "")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["role", "why"])

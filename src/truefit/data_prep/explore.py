@@ -1,0 +1,345 @@
+"""Look at rows before a model does: statistics worth knowing and the figures that show them."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from truefit import figures
+from truefit.data_prep.clean import column_roles
+from truefit.params import ABSENT, Case
+
+MANY_POINTS = 400  # beyond this, points are drawn small and see-through
+
+
+def target_numbers(frame: pd.DataFrame, case: Case) -> pd.Series:
+    """The target as numbers: itself, or 1 for the positive class and 0 for the other."""
+    if case.task == "classification":
+        return (frame[case.target] == case.positive).astype("float64")
+    return frame[case.target].astype("float64")
+
+
+def as_numbers(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """The columns that have an order, as numbers: ordered categories by their rank from 0."""
+    roles = column_roles(frame, case)["role"]
+    numbers = frame[roles.index[roles == "number"]].astype("float64")
+    ordered = {
+        c: frame[c].map({v: float(i) for i, v in enumerate(case.order_of(c))})
+        for c in roles.index[roles == "ordered"]
+    }
+    return numbers.assign(**ordered)
+
+
+def overview(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """What each column holds, at a glance.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by column, with ``kind``, ``unit``, ``different`` (how many values) and
+        ``examples``.
+    """
+    rows = {}
+    for name, values in frame.items():
+        known = values.dropna()
+        number = pd.api.types.is_numeric_dtype(values)
+        if known.empty or name == case.id:
+            examples = ""  # a name has no range
+        elif number:
+            examples = f"{known.min():.9g} to {known.max():.9g}"
+        else:
+            examples = ", ".join(known.value_counts().index[:4])
+        kind = "number" if number else "text"
+        rows[name] = (kind, case.unit(name), known.nunique(), examples)
+    columns = ["kind", "unit", "different values", "range, or most frequent"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def ordered_medians(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """The typical target at each value of each ordered category.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by column, with ``order`` (its values, lowest first) and ``0``, ``1``, …: the
+        median of the target (the share of the positive class in a classification) at that rank,
+        missing where no row has the value.
+    """
+    y = target_numbers(frame, case)
+    rows = {}
+    for rule in case.ordinal:
+        for name in rule.columns:
+            order = case.order_of(name)
+            groups = y.groupby(frame[name])
+            typical = (groups.mean() if case.task == "classification" else groups.median())
+            found = typical.reindex(order).to_numpy()
+            rows[name] = {"order": " < ".join(order)} | {str(i): v for i, v in enumerate(found)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def missing_values(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """Count the empty cells of each column that has any.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by column, with ``missing`` (not known) and ``absent`` (has none), in rows.
+    """
+    missing = frame.isna().sum()
+    absent = (frame == ABSENT).sum()
+    numeric_absent = [c for c in case.absent if pd.api.types.is_numeric_dtype(frame[c])]
+    absent[numeric_absent], missing[numeric_absent] = missing[numeric_absent], 0
+    counts = pd.DataFrame({"missing": missing, "absent": absent})
+    counts = counts[counts.sum(axis=1) > 0]
+    return counts.iloc[np.lexsort((counts.index, -counts.sum(axis=1)))]
+
+
+def plot_missing(counts: pd.DataFrame, n_rows: int) -> None:
+    """Bars of the share of rows in which a column is empty."""
+    if counts.empty:
+        return figures.say("No cell of the table is empty, so there is nothing to draw.")
+    share = counts[::-1] / n_rows * 100
+    fig, ax = figures.new(height=0.9 + 0.21 * len(share))
+    ax.barh(share.index, share["missing"], color=figures.ORANGE, label="missing: not known")
+    ax.barh(
+        share.index, share["absent"], left=share["missing"], color=figures.SKY,
+        label="absent: the thing is not there",
+    )
+    ax.set(xlabel="share of the rows in %", title="Empty cells, by what they mean", xlim=(0, 100))
+    ax.legend(loc="lower right")
+    top = ", ".join(f"{c} {v:.1f} %" for c, v in share.sum(axis=1)[::-1].head(3).items())
+    return figures.show(fig, f"Bars of the share of empty cells in {len(share)} columns: {top}.")
+
+
+def plot_target(frame: pd.DataFrame, case: Case) -> None:
+    """The target's distribution; before and after its logarithm if the case takes it."""
+    unit = case.unit(case.target)
+    if case.task == "classification":
+        counts = frame[case.target].value_counts().sort_index()
+        fig, ax = figures.new(height=1.8)
+        colours = [figures.ORANGE if c == case.positive else figures.BLUE for c in counts.index]
+        bars = ax.barh(counts.index.astype(str), counts, color=colours)
+        ax.bar_label(bars, [f" {n:,} ({n / len(frame):.1%})" for n in counts])
+        ax.set(xlabel="rows", title=f"How often each {case.target} occurs")
+        ax.margins(x=0.18)
+        shares = ", ".join(f"{c} {n / len(frame):.1%}" for c, n in counts.items())
+        return figures.show(fig, f"Bars of the classes of {case.target}: {shares}.")
+    target = frame[case.target]
+    panels = [(target, f"{case.target}, {unit}")]
+    if case.log_target:
+        panels.append((np.log(target), f"natural logarithm of {case.target}"))
+    fig, axes = figures.new(height=2.8, ncols=len(panels), squeeze=False)
+    skews = [float(values.skew()) for values, _ in panels]
+    for ax, (values, label), skew in zip(axes[0], panels, skews, strict=True):
+        ax.hist(values, bins=40, color=figures.BLUE)
+        ax.set(xlabel=label, ylabel="rows", title=f"skewness {skew:.2f}")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    words = " and ".join(f"{label} with skewness {s:.2f}" for (_, label), s in zip(panels, skews, strict=True))
+    return figures.show(fig, f"Histogram of {words}.")
+
+
+def relations(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """How much of the target's ranking each feature alone explains.
+
+    For a feature with an order, the square of Spearman's rank correlation; for a category,
+    epsilon squared of the Kruskal-Wallis test: the share of the variance of the target's ranks
+    that lies between the categories, corrected for their number. Both run from 0 (tells nothing)
+    to 1 (tells the order completely), so they can stand in one list.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by feature, strongest first, with ``explained`` and ``direction`` (``+``, ``−`` or
+        empty for a category).
+    """
+    ranks = target_numbers(frame, case).rank()
+    found = {}
+    for name, values in as_numbers(frame, case).items():
+        rho = values.rank().corr(ranks)
+        found[name] = (rho**2, "+" if rho > 0 else "−")
+    roles = column_roles(frame, case)["role"]
+    for name in roles.index[roles == "category"]:
+        groups = ranks.groupby(frame[name].fillna("missing"))
+        within = (groups.transform("mean") - ranks).pow(2).sum() / (len(ranks) - groups.ngroups)
+        found[name] = (max(0.0, 1 - within / ranks.var()), "")
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["explained", "direction"])
+    table = table.fillna({"explained": 0.0}).round(6)
+    return table.iloc[np.lexsort((table.index, -table["explained"]))]
+
+
+def plot_relations(strength: pd.DataFrame, frame: pd.DataFrame, case: Case) -> None:
+    """The strongest relations as bars, and the four strongest as pictures."""
+    top = strength.head(12)[::-1]
+    fig, ax = figures.new(height=0.9 + 0.22 * len(top))
+    bars = ax.barh(top.index, top["explained"] * 100, color=figures.BLUE)
+    ax.bar_label(bars, [f" {d}" for d in top["direction"]])
+    ax.set(
+        xlabel="share of the target's ranking explained in %",
+        title=f"What goes with {case.target} (+ rises with it, − falls)",
+    )
+    words = ", ".join(f"{c} {v:.0%}" for c, v in strength["explained"].head(4).items())
+    figures.show(fig, f"Bars of the strongest single relations to {case.target}: {words}.")
+
+    names = list(strength.index[:4])
+    rows = -(-len(names) // 2)
+    fig, axes = figures.new(height=2.7 * rows, nrows=rows, ncols=2, squeeze=False)
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    for ax, name in zip(axes.flat, names, strict=False):
+        _plot_relation(ax, frame, name, case)
+    figures.show(fig, f"The target {case.target} against each of {', '.join(names)}.")
+
+
+def _plot_relation(ax, frame: pd.DataFrame, name: str, case: Case) -> None:
+    label = f"{name}, {case.unit(name)}" if case.unit(name) else name
+    ax.set_xlabel(label)
+    numbers = as_numbers(frame, case)
+    if case.task == "classification":
+        known = frame[name].notna()
+        values = frame.loc[known, name]
+        many = name in numbers and values.nunique() > 10
+        groups = pd.qcut(values, 10, duplicates="drop") if many else values
+        share = target_numbers(frame[known], case).groupby(groups, observed=True).mean() * 100
+        x = [g.mid for g in share.index] if many else [str(g) for g in share.index]
+        ax.plot(x, share, "o-" if name in numbers else "o", color=figures.BLUE)
+        ax.set(ylabel=f"{case.positive} in %", ylim=(0, None))
+        ax.tick_params(axis="x", rotation=0 if many or len(x) < 5 else 30)
+        return
+    ax.set_ylabel(f"{case.target}, {case.unit(case.target)}")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    if name in numbers and name not in {c for rule in case.ordinal for c in rule.columns}:
+        size, alpha = (5, 0.35) if len(frame) > MANY_POINTS else (12, 0.7)
+        ax.scatter(frame[name], frame[case.target], s=size, alpha=alpha, linewidths=0)
+        return
+    groups = frame.groupby(frame[name].fillna("missing"))[case.target]
+    order = case.order_of(name) or list(groups.median().sort_values().index)
+    order = [g for g in order if g in groups.groups]
+    ax.boxplot(
+        [groups.get_group(g) for g in order],
+        tick_labels=order,
+        flierprops={"markersize": 2},
+        medianprops={"color": figures.ORANGE},
+    )
+    if len(order) > 6:
+        ax.tick_params(axis="x", rotation=90, labelsize=6.5)
+
+
+def correlated_groups(frame: pd.DataFrame, case: Case, at_least: float = 0.7) -> list[list[str]]:
+    """Groups of features that say nearly the same.
+
+    Features are clustered by one minus the absolute rank correlation, average linkage, and the
+    tree is cut at ``1 - at_least``.
+
+    Returns
+    -------
+    list of lists of str
+        Groups of two or more, largest first.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    correlation = as_numbers(frame, case).corr("spearman").abs().fillna(0.0)
+    if len(correlation) < 2:
+        return []
+    distance = (1 - correlation.to_numpy()).clip(0).round(9)
+    np.fill_diagonal(distance, 0)
+    labels = fcluster(linkage(squareform(distance, checks=False), "average"), 1 - at_least, "distance")
+    groups = [list(correlation.columns[labels == k]) for k in np.unique(labels)]
+    return sorted((g for g in groups if len(g) > 1), key=lambda g: (-len(g), g))
+
+
+def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) -> None:
+    """A heat map of the rank correlations within and between groups of features."""
+    names = [name for group in groups for name in group]
+    if not names:
+        return figures.say("No two features are correlated strongly enough to form a group.")
+    correlation = as_numbers(frame, case)[names].corr("spearman")
+    side = 1.6 + 0.27 * len(names)
+    fig, ax = figures.new(width=min(7.2, side + 1.6), height=min(6.4, side))
+    image = ax.imshow(correlation, vmin=-1, vmax=1, cmap="PuOr_r")
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.grid(False)
+    ax.set_title("Features that say nearly the same")
+    fig.colorbar(image, label="rank correlation", shrink=0.8)
+    words = "; ".join(" with ".join(g) for g in groups)
+    return figures.show(fig, f"Heat map of the rank correlations among {len(names)} features: {words}.")
+
+
+def outliers(frame: pd.DataFrame, case: Case, strength: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+    """The rows furthest from what their strongest number would lead one to expect.
+
+    A straight line is drawn through the target (its logarithm if the case takes it) and the
+    quantity (a number with more than 20 values) with the strongest relation to it, by Theil and Sen's method, which a few odd rows
+    cannot bend. A row's score is its distance from the line in units of 1.4826 times the median
+    distance, which is the standard deviation if the distances are normal.
+
+    Returns
+    -------
+    DataFrame
+        The rows with a score beyond 4, furthest first, ``most`` at most, with their ``score``, the
+        number and the target, indexed by the id, or by the row's number from 1. Empty for a
+        classification.
+    """
+    from scipy.stats import theilslopes
+
+    numbers = as_numbers(frame, case)
+    names = [
+        n
+        for n in strength.index
+        if n in numbers and numbers[n].notna().all() and numbers[n].nunique() > 20
+    ]
+    if case.task == "classification" or not names:
+        return pd.DataFrame()
+    y = target_numbers(frame, case)
+    y = np.log(y) if case.log_target else y
+    x = numbers[names[0]]
+    slope, intercept, *_ = theilslopes(y, x)
+    distance = y - (intercept + slope * x)
+    score = distance / (1.4826 * distance.abs().median())
+    found = pd.DataFrame({"score": score, names[0]: frame[names[0]], case.target: frame[case.target]})
+    found.index = frame[case.id] if case.id else pd.RangeIndex(1, len(frame) + 1)
+    found = found[found["score"].abs() > 4]
+    return found.iloc[np.argsort(-found["score"].abs().to_numpy(), kind="stable")[:most]]
+
+
+def plot_outliers(frame: pd.DataFrame, found: pd.DataFrame, case: Case) -> None:
+    """The rows around their strongest number, with the named ones marked."""
+    if found.empty:
+        return figures.say("No row stands out against its strongest number.")
+    name = found.columns[1]
+    fig, ax = figures.new()
+    ax.scatter(frame[name], frame[case.target], s=7, alpha=0.4, linewidths=0, label="all rows")
+    ax.scatter(found[name], found[case.target], s=38, facecolors="none",
+               edgecolors=figures.ORANGE, linewidths=1.4, label="furthest from the rest")
+    for row, (x, y) in zip(found.index, found[[name, case.target]].to_numpy(), strict=True):
+        ax.annotate(str(row), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
+    if case.log_target:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:,.0f}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    unit = case.unit(name)
+    ax.set(xlabel=f"{name}, {unit}" if unit else name,
+           ylabel=f"{case.target}, {case.unit(case.target)}",
+           title="Rows that do not fit their strongest number")
+    ax.legend(loc="lower right")
+    names = ", ".join(str(i) for i in found.index)
+    return figures.show(fig, f"Scatter of {case.target} against {name}; marked rows: {names}.")
+
+
+def plot_map(frame: pd.DataFrame, case: Case) -> None:
+    """The target on the map, if the case has one."""
+    if not case.map:
+        return figures.say("This case has no map.")
+    east, north = case.map
+    fig, ax = figures.new(height=5.2)
+    y = target_numbers(frame, case)
+    low, high = y.quantile([0.02, 0.98])
+    points = ax.scatter(frame[east], frame[north], c=y.clip(low, high), s=9, cmap="viridis")
+    # One degree of longitude is shorter than one of latitude by the cosine of the latitude.
+    ax.set_aspect(1 / np.cos(np.radians(frame[north].mean())))
+    ax.set(xlabel=f"{east}, {case.unit(east)}", ylabel=f"{north}, {case.unit(north)}",
+           title=f"{case.target} on the map")
+    ax.xaxis.set_major_formatter("{x:.2f}")
+    fig.colorbar(points, label=f"{case.target}, {case.unit(case.target)}", format="{x:,.0f}", shrink=0.8)
+    return figures.show(fig, f"Map of {len(frame)} rows coloured by {case.target}.")

@@ -1,0 +1,240 @@
+"""Read a table as it was written: no text turned into a missing value, no row bent into shape."""
+
+import csv
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from truefit import project
+from truefit.params import ABSENT, Case
+from truefit.project import InputError
+
+# A decimal number as people write it. Not "nan", "inf" or "1_000", which Python would accept, and
+# not "007", which is a name made of digits: its leading zeros carry meaning.
+NUMBER = r"[+-]?(?:0|[1-9]\d*|0?\.\d+|(?:0|[1-9]\d*)\.\d*)(?:[eE][+-]?\d+)?"
+INTEGER = r"[+-]?(?:0|[1-9]\d*)"
+EXACT_IN_FLOAT = 2**53
+SUFFIXES = (".csv", ".parquet")
+
+
+def collect(case: Case) -> dict[str, pd.DataFrame]:
+    """Read the case's table, or the tables in its folder.
+
+    Returns
+    -------
+    dict of DataFrame
+        ``{"all": table}``; or, for a folder with a split of its own, the tables by name:
+        ``train``, ``test`` and perhaps ``production``.
+
+    Raises
+    ------
+    InputError
+        If a file is not a table that the case describes.
+    """
+    source = project.root() / case.table
+    if not source.is_dir():
+        return {"all": read_table(source, case, name=case.table)}
+    files = {f.stem: f for f in sorted(source.iterdir()) if f.suffix in SUFFIXES}
+    for part in ("train", "test"):
+        if part not in files:
+            raise InputError(f"{case.table}: the folder needs a {part}.csv or {part}.parquet")
+    return {
+        part: read_table(files[part], case, name=f"{case.table}/{files[part].name}")
+        for part in ("train", "test", "production")
+        if part in files
+    }
+
+
+def checksums(case: Case) -> dict[str, str]:
+    """The SHA-256 of each file that `collect` reads, by its path in the project."""
+    source = project.root() / case.table
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    return {
+        f.relative_to(project.root()).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in files
+        if f.suffix in SUFFIXES
+    }
+
+
+def read_table(
+    source: Path,
+    case: Case,
+    *,
+    name: str | None = None,
+    need_target: bool = True,
+    texts: Collection[str] = (),
+) -> pd.DataFrame:
+    """Read one CSV or Parquet file by the rules of a case.
+
+    Text loses its trailing blanks. An empty cell, and a text listed in ``case.missing``, becomes
+    missing; in a text column listed in ``case.absent`` an empty cell becomes ``"absent"``. A
+    column is numeric when every known value in it is a decimal number, unless ``case.codes``
+    lists it.
+
+    Parameters
+    ----------
+    source : Path
+        The file; its suffix says what it is.
+    case : Case
+        Its block in ``params.yaml``.
+    name : str, optional
+        What to call the file in a message; its path if not given.
+    need_target : bool
+        Whether the target column must be there. Rows to be scored have none.
+    texts : collection of str
+        More columns that stay text whatever they hold, beside ``case.codes``.
+
+    Returns
+    -------
+    DataFrame
+        Columns of dtype ``int64``, ``float64`` or ``str``.
+
+    Raises
+    ------
+    InputError
+        One sentence that names the file and the row or column at fault.
+    """
+    name = name or str(source)
+    if not source.is_file():
+        raise InputError(f"{name}: there is no such file")
+    if source.suffix not in SUFFIXES:
+        raise InputError(f"{name}: a table must be {' or '.join(SUFFIXES)}")
+    if source.stat().st_size == 0:
+        raise InputError(f"{name} is empty: it has neither a header nor rows")
+    cells = _read_csv(source, name, case) if source.suffix == ".csv" else _read_parquet(source, name)
+    _check_columns(cells, name, case, need_target)
+    frame = pd.DataFrame({c: _column(cells[c], c, case, c in texts) for c in cells}, copy=False)
+    _check_id(frame, name, case)
+    return frame
+
+
+def _read_csv(source: Path, name: str, case: Case) -> pd.DataFrame:
+    # The csv module, because pandas pads a short row with missing values and says nothing.
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=case.separator, strict=True)
+            header = [cell.strip() for cell in next(reader)]
+            _check_header(header, name, case)
+            rows = []
+            for row in reader:
+                if len(row) != len(header):
+                    if not row:  # an empty line is no row
+                        continue
+                    raise InputError(
+                        f"{name}, line {reader.line_num}: {len(row)} cells where the header has "
+                        f"{len(header)}; mend the row, or quote the cell that holds a separator"
+                    )
+                rows.append(row)
+    except (UnicodeDecodeError, csv.Error, StopIteration) as error:
+        reason = (
+            "it is not UTF-8 text"
+            if isinstance(error, UnicodeDecodeError)
+            else str(error) or "it has no header"
+        )
+        raise InputError(f"{name} is not a CSV table: {reason}") from None
+    if not rows:
+        raise InputError(f"{name} has a header but no rows")
+    return pd.DataFrame(rows, columns=header, dtype="str")
+
+
+def _check_header(header: list[str], name: str, case: Case) -> None:
+    if any("\0" in cell for cell in header):
+        raise InputError(f"{name} is not a CSV table: it holds binary data")
+    repeated = sorted({c for c in header if header.count(c) > 1})
+    if repeated:
+        raise InputError(f"{name}: the column name {repeated[0]!r} stands more than once")
+    if "" in header:
+        raise InputError(f"{name}: column {header.index('') + 1} has no name in the header")
+    others = [s for s in ",;\t|" if s != case.separator and s in header[0]]
+    if len(header) == 1 and others:
+        raise InputError(
+            f"{name} has a single column; if {others[0]!r} stands between its cells, say so with "
+            "separator in the case's block"
+        )
+
+
+def _read_parquet(source: Path, name: str) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        frame = pyarrow.parquet.read_table(source).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{name} is not a Parquet table: {str(error).splitlines()[0]}") from None
+    if frame.empty:
+        raise InputError(f"{name} has a header but no rows")
+    frame.columns = [str(c).strip() for c in frame.columns]
+    _check_header(list(frame.columns), name, Case(table=name, target="", task="regression"))
+    return frame
+
+
+def _check_columns(frame: pd.DataFrame, name: str, case: Case, need_target: bool) -> None:
+    """Every column that the block names must be in the table."""
+    named = {
+        "target": [case.target] if need_target else [],
+        "id": [case.id] if case.id and need_target else [],
+        "time": [case.time] if case.time and need_target else [],
+        "absent": case.absent,
+        "codes": case.codes,
+        "ordinal": [c for rule in case.ordinal for c in rule.columns],
+        "blank": [rule.column for rule in case.blank] if need_target else [],
+        "drop_columns": list(case.drop_columns) if need_target else [],
+        "map": case.map,
+    }
+    for key, columns in named.items():
+        for column in columns:
+            if column not in frame.columns:
+                raise InputError(
+                    f"{name} has no column {column!r}, which {key} names; its columns are "
+                    f"{_listed(frame.columns)}"
+                )
+
+
+def _listed(names: pd.Index, most: int = 12) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Series:
+    is_text = is_text or column in case.codes
+    if pd.api.types.is_bool_dtype(values):
+        values = values.map({True: "yes", False: "no"})
+    if pd.api.types.is_numeric_dtype(values) and not is_text:
+        # Parquet brings its own types, and missing numbers as pandas writes them.
+        return values.astype("int64" if pd.api.types.is_integer_dtype(values) else "float64")
+    text = values.astype("str").str.rstrip()
+    text = text.mask(text.isin(["", *case.missing]))
+    known = text.dropna()
+    if not is_text and len(known) and known.str.fullmatch(NUMBER).all():
+        return _number(text, known)
+    return text.fillna(ABSENT) if column in case.absent else text
+
+
+def _number(text: pd.Series, known: pd.Series) -> pd.Series:
+    if not known.str.fullmatch(INTEGER).all():
+        return pd.to_numeric(text).astype("float64")
+    largest = max(abs(int(value)) for value in known)
+    if len(known) == len(text):
+        return text.astype("int64") if largest < 2**63 else text
+    # With gaps it must be a float, which is exact only so far; a longer number is a name.
+    return pd.to_numeric(text).astype("float64") if largest <= EXACT_IN_FLOAT else text
+
+
+def _check_id(frame: pd.DataFrame, name: str, case: Case) -> None:
+    if not case.id or case.id not in frame:
+        return
+    ids = frame[case.id]
+    if ids.isna().any():
+        row = int(np.flatnonzero(ids.isna())[0]) + 1
+        raise InputError(f"{name}: the id {case.id} is missing in row {row}")
+    repeats = ids[ids.duplicated(keep=False)]
+    if len(repeats):
+        first = repeats.iloc[0]
+        rows = [int(i) + 1 for i in repeats.index[repeats == first][:3]]
+        raise InputError(
+            f"{name}: the id {case.id} repeats; {first!r} stands in rows "
+            f"{', '.join(map(str, rows))}; every row needs an id of its own, or leave id out"
+        )

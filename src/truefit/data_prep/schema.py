@@ -1,0 +1,106 @@
+"""What the training rows look like, as JSON that people read, and a check of other rows against it."""
+
+import pandas as pd
+
+from truefit.data_prep.clean import column_roles
+from truefit.data_prep.read import checksums
+from truefit.params import Case
+
+
+def infer_schema(train: pd.DataFrame, case: Case) -> dict:
+    """Describe the training rows.
+
+    Types, ranges and uniqueness are inferred with pandera; categories, missing shares and units
+    are added.
+
+    Returns
+    -------
+    dict
+        ``{"source": {file: sha256}, "rows": n, "columns": {name: description}}``. A description has ``type`` (``integer``,
+        ``number`` or ``text``), ``role`` (see `column_roles`), ``missing_share``, and, where they
+        apply, ``unit``, ``minimum`` and ``maximum``, ``categories`` (in their order if they have
+        one, else alphabetical) and ``unique``.
+    """
+    import pandera.pandas as pa
+
+    inferred = pa.infer_schema(train)
+    roles = column_roles(train, case)["role"]
+    columns = {}
+    for name, column in inferred.columns.items():
+        kind = str(column.dtype)
+        described = {
+            "type": {"int64": "integer", "float64": "number"}.get(kind, "text"),
+            "role": roles[name],
+            "unit": case.unit(name),
+            "missing_share": round(float(train[name].isna().mean()), 6),
+            "unique": name == case.id or None,
+        }
+        known = train[name].dropna()
+        if name == case.id or known.empty:
+            pass  # a name has no range, and an empty column tells nothing
+        elif described["type"] == "text":
+            described["categories"] = case.order_of(name) or sorted(known.unique())
+        else:
+            described |= {"minimum": known.min().item(), "maximum": known.max().item()}
+        columns[name] = {k: v for k, v in described.items() if v not in (None, "")}
+    return {"source": checksums(case), "rows": len(train), "columns": columns}
+
+
+def check(frame: pd.DataFrame, schema: dict) -> pd.DataFrame:
+    """Check rows against the schema of the training rows, with pandera.
+
+    Only what a model sees is checked: the target may be unknown, and time goes on.
+
+    Returns
+    -------
+    DataFrame
+        One row for each column and kind of violation: ``column``, ``violation``, ``rows`` (how
+        many) and ``example`` (one value); empty if there is none.
+    """
+    import pandera.pandas as pa
+
+    seen = {n: c for n, c in schema["columns"].items() if c["role"] not in ("target", "time")}
+    contract = pa.DataFrameSchema({n: _to_pandera(c) for n, c in seen.items()})
+    try:
+        contract.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+    else:
+        return pd.DataFrame(columns=["column", "violation", "rows", "example"])
+    found = []
+    for (column, violation), rows in cases.groupby(
+        [cases["column"].fillna(cases["failure_case"]), "check"], sort=False
+    ):
+        example = rows["failure_case"].iloc[0]
+        found.append((column, _in_words(violation, seen.get(column, {})), len(rows), str(example)))
+    found = pd.DataFrame(found, columns=["column", "violation", "rows", "example"])
+    return found.sort_values(["rows", "column"], ascending=[False, True], ignore_index=True)
+
+
+def _to_pandera(column: dict):
+    import pandera.pandas as pa
+
+    checks = []
+    if "minimum" in column:
+        checks.append(pa.Check.in_range(column["minimum"], column["maximum"], error="range"))
+    if "categories" in column:
+        checks.append(pa.Check.isin(column["categories"], error="category"))
+    return pa.Column(
+        # A column of whole numbers may gain gaps, which makes it a column of floats.
+        "str" if column["type"] == "text" else None,
+        checks,
+        nullable=column["missing_share"] > 0,
+        unique=column.get("unique", False),
+        coerce=False,
+    )
+
+
+def _in_words(violation: str, column: dict) -> str:
+    if violation == "range":
+        return f"outside {column['minimum']:g} to {column['maximum']:g}, the range in training"
+    return {
+        "category": "category not seen in training",
+        "not_nullable": "missing, though never missing in training",
+        "field_uniqueness": "repeats, though it names a row",
+        "column_in_dataframe": "the column is not there",
+    }.get(violation, violation)

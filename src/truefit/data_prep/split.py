@@ -1,0 +1,216 @@
+"""Split rows without letting the test into the training, and measure what a leak would claim."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from truefit.params import Case
+from truefit.project import InputError
+
+MIN_ROWS = 20
+
+
+class Split(NamedTuple):
+    """Rows to learn from and rows to be judged by. Only ``train`` is ever fitted on."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+
+def set_aside(
+    tables: dict[str, pd.DataFrame], case: Case, *, production_share: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Set the live traffic aside before anybody looks at a row of it.
+
+    Parameters
+    ----------
+    tables : dict of DataFrame
+        From `collect`.
+    case : Case
+        Its block in ``params.yaml``.
+    production_share : float
+        Share of all rows that play the live traffic when the case has no ``time``.
+    seed : int
+        Of the random choice of those rows.
+
+    Returns
+    -------
+    development : DataFrame
+        Rows to train and test with. Where the case brings its own split, the first level of the
+        index says ``train`` or ``test``.
+    production : DataFrame
+        Rows in the order of ``time``, as they came.
+    """
+    if "all" not in tables:
+        development = pd.concat({name: tables[name] for name in ("train", "test")})
+        production = tables.get("production", development.iloc[:0])
+    else:
+        live = _live_rows(tables["all"], case, production_share, seed)
+        development, production = tables["all"][~live], tables["all"][live]
+        if development.empty:
+            raise InputError(
+                f"params.yaml: production_from {case.production_from!r} leaves no row of "
+                f"{case.table} to learn from"
+            )
+    if case.time:
+        production = production.sort_values(case.time, kind="stable")
+    return development, production.reset_index(drop=True)
+
+
+def split(development: pd.DataFrame, case: Case, *, test_share: float, seed: int) -> Split:
+    """Split cleaned rows into train and test; a classification keeps the classes' shares.
+
+    Parameters
+    ----------
+    development : DataFrame
+        From `set_aside`, cleaned.
+    case : Case
+        Its block in ``params.yaml``.
+    test_share : float
+        Share of the rows kept for the test, between 0 and 1.
+    seed : int
+        Of the random choice of rows.
+
+    Raises
+    ------
+    InputError
+        If the target cannot be learned, or a part has too few rows.
+    """
+    from sklearn.model_selection import train_test_split
+
+    _check_target(development, case)
+    if isinstance(development.index, pd.MultiIndex):
+        parts = Split(development.loc["train"], development.loc["test"])
+    else:
+        _check_size(round(test_share * len(development)), "test", case)
+        classes = development[case.target] if case.task == "classification" else None
+        parts = Split(
+            *train_test_split(development, test_size=test_share, random_state=seed, stratify=classes)
+        )
+    for name, part in parts._asdict().items():
+        _check_size(len(part), name, case)
+    return Split(*(part.reset_index(drop=True) for part in parts))
+
+
+def _check_size(rows: int, name: str, case: Case) -> None:
+    if rows < MIN_ROWS:
+        raise InputError(
+            f"{case.table}: only {rows} rows to {name} with; at least {MIN_ROWS} are needed"
+        )
+
+
+def _live_rows(table: pd.DataFrame, case: Case, share: float, seed: int) -> pd.Series:
+    if case.time is None:
+        chosen = np.random.default_rng(seed).choice(
+            len(table), size=round(share * len(table)), replace=False
+        )
+        return pd.Series(np.isin(np.arange(len(table)), chosen), index=table.index)
+    if pd.api.types.is_numeric_dtype(table[case.time]) != isinstance(
+        case.production_from, int | float
+    ):
+        raise InputError(
+            f"params.yaml: production_from is {case.production_from!r}, which cannot be compared "
+            f"with the values of {case.time}, such as {table[case.time].iloc[0]!r}"
+        )
+    return table[case.time] >= case.production_from
+
+
+def _check_target(rows: pd.DataFrame, case: Case) -> None:
+    where = f"{case.table}: the target {case.target}"
+    target = rows[case.target]
+    if target.nunique() == 1:
+        raise InputError(
+            f"{where} is {target.iloc[0]!r} in every row to learn from; there is nothing to predict"
+        )
+    if case.task == "classification":
+        classes = sorted(target.astype("str").unique())
+        if len(classes) > 2:
+            raise InputError(
+                f"{where} has {len(classes)} classes, and two are supported; for a number, say "
+                "task: regression"
+            )
+        if case.positive not in classes:
+            raise InputError(
+                f"{where} is never {case.positive!r}, which positive names; it is {classes[0]!r} "
+                f"or {classes[1]!r}"
+            )
+    elif not pd.api.types.is_numeric_dtype(target):
+        odd = target[pd.to_numeric(target, errors="coerce").isna()].iloc[0]
+        raise InputError(
+            f"{where} holds {odd!r}, which is not a number; list such texts under missing, or say "
+            "task: classification"
+        )
+    elif case.log_target and (target <= 0).any():
+        raise InputError(
+            f"{where} is {target.min()} in a row, and only positive numbers have a logarithm; "
+            "leave log_target out, or drop the row by a rule"
+        )
+
+
+def leak_by_scaling(
+    X: np.ndarray, y: np.ndarray, *, test_share: float, seed: int
+) -> tuple[float, float]:
+    """R² of nearest neighbours on held-out rows: scaled by all rows, and by the training rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Numbers, none missing.
+    y : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    leaky, honest : float
+        NaN if there is no column to scale.
+    """
+    from sklearn.model_selection import train_test_split
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if X.shape[1] == 0:
+        return float("nan"), float("nan")
+    part = dict(test_size=test_share, random_state=seed)
+    scaled = StandardScaler().fit_transform(X)  # the leak: the test rows move the mean
+    train, test, y_train, y_test = train_test_split(scaled, y, **part)
+    leaky = KNeighborsRegressor().fit(train, y_train).score(test, y_test)
+    train, test, y_train, y_test = train_test_split(X, y, **part)
+    honest = make_pipeline(StandardScaler(), KNeighborsRegressor()).fit(train, y_train)
+    return leaky, honest.score(test, y_test)
+
+
+def leak_by_selection(
+    y: np.ndarray, *, noise_columns: int, keep: int = 20, test_share: float, seed: int
+) -> tuple[float, float]:
+    """R² of a linear model on pure noise: features selected by all rows, and by training rows.
+
+    The features are drawn at random and know nothing of ``y``, so an honest score is at or
+    below zero. See Hastie, Tibshirani and Friedman, The Elements of Statistical Learning,
+    section 7.10.2.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    noise_columns : int
+        How many random features are drawn.
+    keep : int
+        How many are selected, those most related to ``y``.
+
+    Returns
+    -------
+    leaky, honest : float
+    """
+    from sklearn.feature_selection import SelectKBest, f_regression
+    from sklearn.linear_model import LinearRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+
+    noise = np.random.default_rng(seed).standard_normal((len(y), noise_columns))
+    part = dict(test_size=test_share, random_state=seed)
+    selected = SelectKBest(f_regression, k=keep).fit_transform(noise, y)  # the leak
+    train, test, y_train, y_test = train_test_split(selected, y, **part)
+    leaky = LinearRegression().fit(train, y_train).score(test, y_test)
+    train, test, y_train, y_test = train_test_split(noise, y, **part)
+    model = make_pipeline(SelectKBest(f_regression, k=keep), LinearRegression())
+    return leaky, model.fit(train, y_train).score(test, y_test)

@@ -1,0 +1,155 @@
+"""The figures that models are judged by, for one sample or for thousands of resamples at once.
+
+Every metric is a function of the true values, the predictions and a matrix of weights, one row a
+resample: how often each row of the table was drawn into it. A row of ones gives the metric
+itself; scikit-learn's function of the same name gives the same number, which the tests assert.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+
+from truefit.params import Case
+
+THRESHOLD = 0.5  # of the probability, from which on a row is called positive
+HIGHER_IS_BETTER = {"r2", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
+LABELS = {
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "rmse_log": "RMSE of the logarithm",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "brier": "Brier score",
+}
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ values / weights.sum(axis=1)
+
+
+def _mse(y, p, w):
+    return _mean((y - p) ** 2, w)
+
+
+def _r2(y, p, w):
+    centre = _mean(y, w)
+    return 1 - _mse(y, p, w) / (_mean(y**2, w) - centre**2)
+
+
+def _precision(y, p, w):
+    called = w @ (p >= THRESHOLD)
+    return np.divide(w @ (y * (p >= THRESHOLD)), called, np.zeros(len(w)), where=called > 0)
+
+
+def _recall(y, p, w):
+    return w @ (y * (p >= THRESHOLD)) / (w @ y)
+
+
+def _f1(y, p, w):
+    return 2 * (w @ (y * (p >= THRESHOLD))) / (w @ (p >= THRESHOLD) + w @ y)
+
+
+def _by_score(y, p, w):
+    """Weight of positives and of negatives at each distinct score, highest score first."""
+    order = np.argsort(-p, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) != 0])
+    positives = np.add.reduceat(w[:, order] * y[order], starts, axis=1)
+    negatives = np.add.reduceat(w[:, order] * (1 - y[order]), starts, axis=1)
+    return positives, negatives
+
+
+def _roc_auc(y, p, w):
+    positives, negatives = _by_score(y, p, w)
+    above = np.cumsum(positives, axis=1) - positives / 2  # a tie counts half
+    return (negatives * above).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def _average_precision(y, p, w):
+    positives, negatives = _by_score(y, p, w)
+    found, called = np.cumsum(positives, axis=1), np.cumsum(positives + negatives, axis=1)
+    precision = np.divide(found, called, np.zeros_like(found), where=called > 0)
+    return (positives * precision).sum(axis=1) / positives.sum(axis=1)
+
+
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+REGRESSION: dict[str, Metric] = {
+    "mse": _mse,
+    "rmse": lambda y, p, w: np.sqrt(_mse(y, p, w)),
+    "mae": lambda y, p, w: _mean(np.abs(y - p), w),
+    "r2": _r2,
+}
+LOGGED: dict[str, Metric] = {
+    "rmse_log": lambda y, p, w: np.sqrt(_mse(np.log(y), np.log(p), w)),
+}
+CLASSIFICATION: dict[str, Metric] = {
+    "accuracy": lambda y, p, w: _mean((y == (p >= THRESHOLD)).astype(float), w),
+    "precision": _precision,
+    "recall": _recall,
+    "f1": _f1,
+    "roc_auc": _roc_auc,
+    "average_precision": _average_precision,
+    "brier": _mse,
+}
+
+
+def metrics_of(case: Case) -> dict[str, Metric]:
+    """The metrics that fit the case, by name."""
+    if case.task == "classification":
+        return CLASSIFICATION
+    return REGRESSION | (LOGGED if case.log_target else {})
+
+
+def truth(y: pd.Series, case: Case) -> np.ndarray:
+    """The true values as numbers; in a classification 1 is the positive class."""
+    if case.task == "classification":
+        return (y == case.positive).to_numpy(dtype=float)
+    return y.to_numpy(dtype=float)
+
+
+def predictions(model: BaseEstimator, X: pd.DataFrame, case: Case) -> np.ndarray:
+    """Predictions in the target's unit, or probabilities of the positive class.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    if case.task == "classification":
+        return model.predict_proba(X)[:, list(model.classes_).index(case.positive)]
+    return np.asarray(model.predict(X), dtype=float).ravel()
+
+
+def resample(
+    y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case
+) -> dict[str, np.ndarray]:
+    """Every metric for every resample.
+
+    Parameters
+    ----------
+    y : Series of shape (n_samples,)
+        The target.
+    p : ndarray of shape (n_samples,)
+        See `predictions`.
+    weights : ndarray of shape (n_resamples, n_samples)
+        How often each row stands in each resample.
+
+    Returns
+    -------
+    dict from name to ndarray of shape (n_resamples,)
+    """
+    actual = truth(y, case)
+    return {name: metric(actual, p, weights) for name, metric in metrics_of(case).items()}
+
+
+def scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float]:
+    """Every metric of one set of predictions."""
+    ones = np.ones((1, len(p)))
+    return {name: float(v[0]) for name, v in resample(y, p, ones, case).items()}
