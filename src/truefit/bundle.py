@@ -35,7 +35,9 @@ class Bundle:
         self.folder = folder
         for name in (MODEL, MANIFEST):
             if not (folder / name).is_file():
-                raise InputError(f"{folder} is not a bundle: it has no {name}; run the export first")
+                raise InputError(
+                    f"{folder} is not a bundle: it has no {name}; run the export first"
+                )
         try:
             self.manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             found, stated = self.manifest["format"], self.manifest["sha256"][MODEL]
@@ -82,8 +84,8 @@ class Bundle:
                 if odd.any():
                     at = int(np.flatnonzero(odd)[0])
                     raise InputError(
-                        f"{source}: {name} is {frame[name].iloc[at]!r} in row {at + 1}, and must be "
-                        "a number"
+                        f"{source}: {name} is {frame[name].iloc[at]!r} in row {at + 1}, and must "
+                        "be a number"
                     )
                 frame[name] = frame[name].astype("float64")
             elif column.get("absent"):

@@ -37,7 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("step", help="for instance 03_training")
     run.add_argument("--case", required=True, help="a block under cases: in params.yaml")
     run.add_argument(
-        "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="change one parameter of the step; may be given more than once",
     )
     run.set_defaults(command=_run)
@@ -50,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--case", help="use the bundle of this case of the project")
     which.add_argument("--bundle", type=Path, help="use the bundle in this folder")
     predict.add_argument("--input", type=Path, required=True, help="a CSV or Parquet file")
-    predict.add_argument("--output", type=Path, required=True, help="a CSV or Parquet file to write")
+    predict.add_argument(
+        "--output", type=Path, required=True, help="a CSV or Parquet file to write"
+    )
     predict.set_defaults(command=_predict)
     return parser
 
@@ -69,7 +75,9 @@ def _run(parsed: argparse.Namespace) -> None:
             raise InputError(f"-p {given}: write NAME=VALUE")
         changes[name] = value
     report = run(parsed.step, parsed.case, changes)
-    print(f"wrote {report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report}")
+    print(
+        f"wrote {report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report}"
+    )
 
 
 def _index(parsed: argparse.Namespace) -> None:

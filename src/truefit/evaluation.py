@@ -34,7 +34,11 @@ def bootstrap_weights(n_samples: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def intervals(
-    y: pd.Series, predicted: Mapping[str, np.ndarray], weights: np.ndarray, case: Case, *,
+    y: pd.Series,
+    predicted: Mapping[str, np.ndarray],
+    weights: np.ndarray,
+    case: Case,
+    *,
     confidence: float,
 ) -> dict[str, pd.DataFrame]:
     """Every model's metrics with percentile bootstrap intervals.
@@ -51,8 +55,13 @@ def intervals(
 
 
 def differences(
-    y: pd.Series, predicted: Mapping[str, np.ndarray], weights: np.ndarray, case: Case, *,
-    winner: str, confidence: float,
+    y: pd.Series,
+    predicted: Mapping[str, np.ndarray],
+    weights: np.ndarray,
+    case: Case,
+    *,
+    winner: str,
+    confidence: float,
 ) -> dict[str, pd.DataFrame]:
     """The winner's metrics minus each other model's, paired row by row.
 
@@ -145,9 +154,9 @@ def require_pass(verdict: dict, name: str) -> None:
     failed = [f"{c['check']}: {c['reason']}" for c in verdict["checks"] if not c["passed"]]
     if failed:
         raise GateError(
-            f"the model of {name} did not pass the gate, so it is not exported ({'; '.join(failed)}); "
-            f"see reports/{name}/04_evaluation.html, then improve the model or change the gate in "
-            "params.yaml"
+            f"the model of {name} did not pass the gate, so it is not exported "
+            f"({'; '.join(failed)}); see reports/{name}/04_evaluation.html, then improve the model "
+            "or change the gate in params.yaml"
         )
 
 

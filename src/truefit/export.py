@@ -10,7 +10,6 @@ import onnx
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.pipeline import Pipeline
 
 from truefit import figures
 from truefit.bundle import FORMAT, Bundle
@@ -63,7 +62,9 @@ def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 
     for column in OUTPUTS.intersection(input_columns(model)):
-        raise InputError(f"{name}: a column cannot be called {column!r}, as an output is; rename it")
+        raise InputError(
+            f"{name}: a column cannot be called {column!r}, as an output is; rename it"
+        )
     _register_converters()
     pipeline = unwrap(model)
     kinds = {"number": FloatTensorType, "text": StringTensorType}
@@ -107,7 +108,9 @@ def _register_converters() -> None:
         operator.outputs[0].type = kind([None, operator.raw_operator.n_features_in_])
 
     for step, convert in (
-        (RoundToFloat32, _convert_round), (FillText, _convert_fill), (MergeRare, _convert_rare)
+        (RoundToFloat32, _convert_round),
+        (FillText, _convert_fill),
+        (MergeRare, _convert_rare),
     ):
         update_registered_converter(
             step, f"Truefit{step.__name__}", same_shape, convert, overwrite=True
@@ -117,52 +120,76 @@ def _register_converters() -> None:
 def _convert_round(scope, operator, container) -> None:
     # The graph's numbers are float32 from the start.
     container.add_node(
-        "Identity", operator.inputs[0].full_name, operator.outputs[0].full_name,
+        "Identity",
+        operator.inputs[0].full_name,
+        operator.outputs[0].full_name,
         name=scope.get_unique_operator_name("RoundToFloat32"),
     )
 
 
 def _convert_fill(scope, operator, container) -> None:
-    empty, fill, is_empty = (scope.get_unique_variable_name(n) for n in ("empty", "fill", "is_empty"))
+    empty, fill, is_empty = (
+        scope.get_unique_variable_name(n) for n in ("empty", "fill", "is_empty")
+    )
     values = list(operator.raw_operator.fill)
     text = onnx.TensorProto.STRING
     container.add_initializer(empty, text, [1], [b""])
     container.add_initializer(fill, text, [1, len(values)], [v.encode() for v in values])
     source = operator.inputs[0].full_name
     container.add_node(
-        "Equal", [source, empty], is_empty, name=scope.get_unique_operator_name("IsEmpty"),
+        "Equal",
+        [source, empty],
+        is_empty,
+        name=scope.get_unique_operator_name("IsEmpty"),
         op_version=19,
     )
     container.add_node(
-        "Where", [is_empty, fill, source], operator.outputs[0].full_name,
-        name=scope.get_unique_operator_name("FillText"), op_version=16,
+        "Where",
+        [is_empty, fill, source],
+        operator.outputs[0].full_name,
+        name=scope.get_unique_operator_name("FillText"),
+        op_version=16,
     )
 
 
 def _convert_rare(scope, operator, container) -> None:
     columns = []
     for j, known in enumerate(operator.raw_operator.frequent_):
-        index, column, renamed = (scope.get_unique_variable_name(n) for n in ("j", "column", "renamed"))
+        index, column, renamed = (
+            scope.get_unique_variable_name(n) for n in ("j", "column", "renamed")
+        )
         container.add_initializer(index, onnx.TensorProto.INT64, [1], [j])
         container.add_node(
-            "Gather", [operator.inputs[0].full_name, index], column, axis=1, op_version=13,
+            "Gather",
+            [operator.inputs[0].full_name, index],
+            column,
+            axis=1,
+            op_version=13,
             name=scope.get_unique_operator_name("Gather"),
         )
         container.add_node(
-            "LabelEncoder", column, renamed, op_domain="ai.onnx.ml", op_version=2,
+            "LabelEncoder",
+            column,
+            renamed,
+            op_domain="ai.onnx.ml",
+            op_version=2,
             name=scope.get_unique_operator_name("MergeRare"),
-            keys_strings=list(known), values_strings=list(known), default_string=RARE,
+            keys_strings=list(known),
+            values_strings=list(known),
+            default_string=RARE,
         )
         columns.append(renamed)
     container.add_node(
-        "Concat", columns, operator.outputs[0].full_name, axis=1, op_version=13,
+        "Concat",
+        columns,
+        operator.outputs[0].full_name,
+        axis=1,
+        op_version=13,
         name=scope.get_unique_operator_name("Concat"),
     )
 
 
-def parity(
-    model: BaseEstimator, bundle: Bundle, rows: pd.DataFrame, case: Case
-) -> pd.DataFrame:
+def parity(model: BaseEstimator, bundle: Bundle, rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     """Score rows with the model and with the bundle.
 
     Returns
@@ -228,8 +255,15 @@ def _neighbours(threshold: float) -> list[float]:
 
 
 def manifest(
-    model: BaseEstimator, schema: dict, case: Case, *, name: str, winner: str, metrics: dict,
-    verdict: dict, files: dict[str, Path],
+    model: BaseEstimator,
+    schema: dict,
+    case: Case,
+    *,
+    name: str,
+    winner: str,
+    metrics: dict,
+    verdict: dict,
+    files: dict[str, Path],
 ) -> dict:
     """All that a service, or a person, must know to use the bundle without this project.
 
@@ -252,7 +286,9 @@ def manifest(
     for column, kind in input_columns(model).items():
         known = {k: v for k, v in schema["columns"][column].items() if k not in ("role", "type")}
         inputs.append(
-            {"name": column, "type": kind} | known | ({"absent": True} if column in case.absent else {})
+            {"name": column, "type": kind}
+            | known
+            | ({"absent": True} if column in case.absent else {})
         )
     classes = [str(c) for c in getattr(model, "classes_", [])]
     return {
@@ -348,8 +384,9 @@ def plot_parity(table: pd.DataFrame, tolerance: float) -> None:
     ax.hist(shown, bins=np.geomspace(1e-9, max(tolerance * 2, shown.max() * 1.1), 50))
     ax.axvline(tolerance, color=figures.ORANGE, label="tolerance")
     ax.set_xscale("log")
-    ax.set(xlabel="difference between model and bundle", ylabel="rows",
-           title="Every row, scored twice")
+    ax.set(
+        xlabel="difference between model and bundle", ylabel="rows", title="Every row, scored twice"
+    )
     ax.legend(loc="upper left")
     figures.show(
         fig,

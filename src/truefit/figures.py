@@ -97,9 +97,7 @@ def table(
         numeric = pd.api.types.is_numeric_dtype(frame[column])
         if numeric and not pd.api.types.is_bool_dtype(frame[column]):
             spec = given or (",d" if pd.api.types.is_integer_dtype(frame[column]) else ",.6g")
-            shown[column] = [
-                "" if pd.isna(v) else number(v, spec) for v in frame[column].tolist()
-            ]
+            shown[column] = ["" if pd.isna(v) else number(v, spec) for v in frame[column].tolist()]
         else:
             shown[column] = ["" if pd.isna(v) else str(v) for v in frame[column].tolist()]
     return _Table(shown, caption)

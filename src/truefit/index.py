@@ -8,8 +8,9 @@ from truefit.notebook import STEPS, notebook_of
 from truefit.notebook.render import markdown, page
 from truefit.project import InputError
 
+TITLE = "From a table to a model in production"
 ABOUT = """
-Three tables on their way from a first look to a model that can be used. Every figure on these
+{tables} on their way from a first look to a model that can be used. Every figure on these
 pages was computed by the notebook that the page was made from; each figure of quality comes with
 an interval, on rows that nothing was fitted on.
 """
@@ -42,8 +43,15 @@ def write_index() -> None:
             raise InputError(f"{name} has no verdict in reports/gate yet; run its evaluation first")
         verdict = json.loads(file.read_text(encoding="utf-8"))
         cards.append(_card(name, case, verdict))
-    body = markdown(ABOUT) + f'<div class="cards">{"".join(cards)}</div>'
-    project.write_text(page(title="From a table to a model", body=body), "reports", "index.html")
+    body = (
+        markdown(f"# {TITLE}\n" + ABOUT.format(tables=_count(len(cards))))
+        + f'<div class="cards">{"".join(cards)}</div>'
+    )
+    project.write_text(page(title=TITLE, body=body), "reports", "index.html")
+
+
+def _count(tables: int) -> str:
+    return "One table" if tables == 1 else f"{tables} tables"
 
 
 def _card(name: str, case: params.Case, verdict: dict) -> str:
@@ -60,9 +68,9 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
 <section class="card" aria-labelledby="{name}">
 <h2 id="{name}">{escape(case.title or name)}</h2>
 <p>{escape(case.about)}</p>
-<p class="headline">{found["value"]:.3f}</p>
-<p>{LABELS[found["metric"]]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows
-({found["confidence"]:.0%} interval {low} to {high}), by <code>{found["model"]}</code>{_plainly(found)}</p>
+<p class="headline">{found["value"]:.3f} <small>{low} to {high}</small></p>
+<p>{LABELS[found["metric"]]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows,
+with its {found["confidence"]:.0%} interval, by <code>{found["model"]}</code>{_plainly(found)}</p>
 <p><span class="badge {badge[0]}">{badge[1]}</span></p>
 {f"<ul>{reasons}</ul>" if reasons else ""}
 <ul>{links}</ul>
@@ -72,7 +80,9 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
 def _plainly(found: dict) -> str:
     """The headline in plain words."""
     if found["metric"] == "rmse_log":
-        return f". Predictions are typically within about {found['value'] * 100:.0f} % of the truth."
+        return (
+            f". Predictions are typically within about {found['value'] * 100:.0f} % of the truth."
+        )
     if found["metric"] == "roc_auc":
         return (
             f". Of a positive and a negative row, the model ranks them rightly "

@@ -127,9 +127,7 @@ def predictions(model: BaseEstimator, X: pd.DataFrame, case: Case) -> np.ndarray
     return np.asarray(model.predict(X), dtype=float).ravel()
 
 
-def resample(
-    y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case
-) -> dict[str, np.ndarray]:
+def resample(y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case) -> dict[str, np.ndarray]:
     """Every metric for every resample.
 
     Parameters

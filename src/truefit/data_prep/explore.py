@@ -70,7 +70,7 @@ def ordered_medians(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
         for name in rule.columns:
             order = case.order_of(name)
             groups = y.groupby(frame[name])
-            typical = (groups.mean() if case.task == "classification" else groups.median())
+            typical = groups.mean() if case.task == "classification" else groups.median()
             found = typical.reindex(order).to_numpy()
             rows[name] = {"order": " < ".join(order)} | {str(i): v for i, v in enumerate(found)}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -101,7 +101,10 @@ def plot_missing(counts: pd.DataFrame, n_rows: int) -> None:
     fig, ax = figures.new(height=0.9 + 0.21 * len(share))
     ax.barh(share.index, share["missing"], color=figures.ORANGE, label="missing: not known")
     ax.barh(
-        share.index, share["absent"], left=share["missing"], color=figures.SKY,
+        share.index,
+        share["absent"],
+        left=share["missing"],
+        color=figures.SKY,
         label="absent: the thing is not there",
     )
     ax.set(xlabel="share of the rows in %", title="Empty cells, by what they mean", xlim=(0, 100))
@@ -133,7 +136,9 @@ def plot_target(frame: pd.DataFrame, case: Case) -> None:
         ax.hist(values, bins=40, color=figures.BLUE)
         ax.set(xlabel=label, ylabel="rows", title=f"skewness {skew:.2f}")
         ax.xaxis.set_major_locator(MaxNLocator(5))
-    words = " and ".join(f"{label} with skewness {s:.2f}" for (_, label), s in zip(panels, skews, strict=True))
+    words = " and ".join(
+        f"{label} with skewness {s:.2f}" for (_, label), s in zip(panels, skews, strict=True)
+    )
     return figures.show(fig, f"Histogram of {words}.")
 
 
@@ -242,7 +247,9 @@ def correlated_groups(frame: pd.DataFrame, case: Case, at_least: float = 0.7) ->
         return []
     distance = (1 - correlation.to_numpy()).clip(0).round(9)
     np.fill_diagonal(distance, 0)
-    labels = fcluster(linkage(squareform(distance, checks=False), "average"), 1 - at_least, "distance")
+    labels = fcluster(
+        linkage(squareform(distance, checks=False), "average"), 1 - at_least, "distance"
+    )
     groups = [list(correlation.columns[labels == k]) for k in np.unique(labels)]
     return sorted((g for g in groups if len(g) > 1), key=lambda g: (-len(g), g))
 
@@ -262,16 +269,21 @@ def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) 
     ax.set_title("Features that say nearly the same")
     fig.colorbar(image, label="rank correlation", shrink=0.8)
     words = "; ".join(" with ".join(g) for g in groups)
-    return figures.show(fig, f"Heat map of the rank correlations among {len(names)} features: {words}.")
+    return figures.show(
+        fig, f"Heat map of the rank correlations among {len(names)} features: {words}."
+    )
 
 
-def outliers(frame: pd.DataFrame, case: Case, strength: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+def outliers(
+    frame: pd.DataFrame, case: Case, strength: pd.DataFrame, most: int = 10
+) -> pd.DataFrame:
     """The rows furthest from what their strongest number would lead one to expect.
 
     A straight line is drawn through the target (its logarithm if the case takes it) and the
-    quantity (a number with more than 20 values) with the strongest relation to it, by Theil and Sen's method, which a few odd rows
-    cannot bend. A row's score is its distance from the line in units of 1.4826 times the median
-    distance, which is the standard deviation if the distances are normal.
+    quantity (a number with more than 20 values) with the strongest relation to it, by Theil and
+    Sen's method, which a few odd rows cannot bend. A row's score is its distance from the line in
+    units of 1.4826 times the median distance, which is the standard deviation if the distances
+    are normal.
 
     Returns
     -------
@@ -296,7 +308,9 @@ def outliers(frame: pd.DataFrame, case: Case, strength: pd.DataFrame, most: int 
     slope, intercept, *_ = theilslopes(y, x)
     distance = y - (intercept + slope * x)
     score = distance / (1.4826 * distance.abs().median())
-    found = pd.DataFrame({"score": score, names[0]: frame[names[0]], case.target: frame[case.target]})
+    found = pd.DataFrame(
+        {"score": score, names[0]: frame[names[0]], case.target: frame[case.target]}
+    )
     found.index = frame[case.id] if case.id else pd.RangeIndex(1, len(frame) + 1)
     found = found[found["score"].abs() > 4]
     return found.iloc[np.argsort(-found["score"].abs().to_numpy(), kind="stable")[:most]]
@@ -309,8 +323,15 @@ def plot_outliers(frame: pd.DataFrame, found: pd.DataFrame, case: Case) -> None:
     name = found.columns[1]
     fig, ax = figures.new()
     ax.scatter(frame[name], frame[case.target], s=7, alpha=0.4, linewidths=0, label="all rows")
-    ax.scatter(found[name], found[case.target], s=38, facecolors="none",
-               edgecolors=figures.ORANGE, linewidths=1.4, label="furthest from the rest")
+    ax.scatter(
+        found[name],
+        found[case.target],
+        s=38,
+        facecolors="none",
+        edgecolors=figures.ORANGE,
+        linewidths=1.4,
+        label="furthest from the rest",
+    )
     for row, (x, y) in zip(found.index, found[[name, case.target]].to_numpy(), strict=True):
         ax.annotate(str(row), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
     if case.log_target:
@@ -319,9 +340,11 @@ def plot_outliers(frame: pd.DataFrame, found: pd.DataFrame, case: Case) -> None:
         ax.yaxis.set_major_formatter("{x:,.0f}")
         ax.yaxis.set_minor_formatter(NullFormatter())
     unit = case.unit(name)
-    ax.set(xlabel=f"{name}, {unit}" if unit else name,
-           ylabel=f"{case.target}, {case.unit(case.target)}",
-           title="Rows that do not fit their strongest number")
+    ax.set(
+        xlabel=f"{name}, {unit}" if unit else name,
+        ylabel=f"{case.target}, {case.unit(case.target)}",
+        title="Rows that do not fit their strongest number",
+    )
     ax.legend(loc="lower right")
     names = ", ".join(str(i) for i in found.index)
     return figures.show(fig, f"Scatter of {case.target} against {name}; marked rows: {names}.")
@@ -338,8 +361,13 @@ def plot_map(frame: pd.DataFrame, case: Case) -> None:
     points = ax.scatter(frame[east], frame[north], c=y.clip(low, high), s=9, cmap="viridis")
     # One degree of longitude is shorter than one of latitude by the cosine of the latitude.
     ax.set_aspect(1 / np.cos(np.radians(frame[north].mean())))
-    ax.set(xlabel=f"{east}, {case.unit(east)}", ylabel=f"{north}, {case.unit(north)}",
-           title=f"{case.target} on the map")
+    ax.set(
+        xlabel=f"{east}, {case.unit(east)}",
+        ylabel=f"{north}, {case.unit(north)}",
+        title=f"{case.target} on the map",
+    )
     ax.xaxis.set_major_formatter("{x:.2f}")
-    fig.colorbar(points, label=f"{case.target}, {case.unit(case.target)}", format="{x:,.0f}", shrink=0.8)
+    fig.colorbar(
+        points, label=f"{case.target}, {case.unit(case.target)}", format="{x:,.0f}", shrink=0.8
+    )
     return figures.show(fig, f"Map of {len(frame)} rows coloured by {case.target}.")

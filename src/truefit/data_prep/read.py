@@ -104,7 +104,9 @@ def read_table(
         raise InputError(f"{name}: a table must be {' or '.join(SUFFIXES)}")
     if source.stat().st_size == 0:
         raise InputError(f"{name} is empty: it has neither a header nor rows")
-    cells = _read_csv(source, name, case) if source.suffix == ".csv" else _read_parquet(source, name)
+    cells = (
+        _read_csv(source, name, case) if source.suffix == ".csv" else _read_parquet(source, name)
+    )
     _check_columns(cells, name, case, need_target)
     frame = pd.DataFrame({c: _column(cells[c], c, case, c in texts) for c in cells}, copy=False)
     _check_id(frame, name, case)

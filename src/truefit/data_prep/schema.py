@@ -1,4 +1,4 @@
-"""What the training rows look like, as JSON that people read, and a check of other rows against it."""
+"""What the training rows look like, as JSON that people read; other rows checked against it."""
 
 import pandas as pd
 
@@ -16,10 +16,10 @@ def infer_schema(train: pd.DataFrame, case: Case) -> dict:
     Returns
     -------
     dict
-        ``{"source": {file: sha256}, "rows": n, "columns": {name: description}}``. A description has ``type`` (``integer``,
-        ``number`` or ``text``), ``role`` (see `column_roles`), ``missing_share``, and, where they
-        apply, ``unit``, ``minimum`` and ``maximum``, ``categories`` (in their order if they have
-        one, else alphabetical) and ``unique``.
+        ``{"source": {file: sha256}, "rows": n, "columns": {name: description}}``. A description
+        has ``type`` (``integer``, ``number`` or ``text``), ``role`` (see `column_roles`),
+        ``missing_share``, and, where they apply, ``unit``, ``minimum`` and ``maximum``,
+        ``categories`` (in their order if they have one, else alphabetical) and ``unique``.
     """
     import pandera.pandas as pa
 

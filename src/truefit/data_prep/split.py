@@ -86,7 +86,9 @@ def split(development: pd.DataFrame, case: Case, *, test_share: float, seed: int
         _check_size(round(test_share * len(development)), "test", case)
         classes = development[case.target] if case.task == "classification" else None
         parts = Split(
-            *train_test_split(development, test_size=test_share, random_state=seed, stratify=classes)
+            *train_test_split(
+                development, test_size=test_share, random_state=seed, stratify=classes
+            )
         )
     for name, part in parts._asdict().items():
         _check_size(len(part), name, case)
@@ -171,7 +173,7 @@ def leak_by_scaling(
 
     if X.shape[1] == 0:
         return float("nan"), float("nan")
-    part = dict(test_size=test_share, random_state=seed)
+    part = {"test_size": test_share, "random_state": seed}
     scaled = StandardScaler().fit_transform(X)  # the leak: the test rows move the mean
     train, test, y_train, y_test = train_test_split(scaled, y, **part)
     leaky = KNeighborsRegressor().fit(train, y_train).score(test, y_test)
@@ -207,7 +209,7 @@ def leak_by_selection(
     from sklearn.pipeline import make_pipeline
 
     noise = np.random.default_rng(seed).standard_normal((len(y), noise_columns))
-    part = dict(test_size=test_share, random_state=seed)
+    part = {"test_size": test_share, "random_state": seed}
     selected = SelectKBest(f_regression, k=keep).fit_transform(noise, y)  # the leak
     train, test, y_train, y_test = train_test_split(selected, y, **part)
     leaky = LinearRegression().fit(train, y_train).score(test, y_test)

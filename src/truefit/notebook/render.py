@@ -37,6 +37,7 @@ NUMBER = re.compile(
     re.IGNORECASE,
 )
 UNBROKEN = 16  # signs of a formula that fit into a line of text on a phone
+LONG = 30  # rows of a table that is shown whole; a longer one scrolls in its box
 BLANK = frozenset({"", "nan", "NaN", "NaT", "<NA>", "None", "–", "—", "-", "…", "..."})
 
 
@@ -96,9 +97,7 @@ def render(
     writer = _Writer(targets | {Path(home).stem: home})
     parts: list[str] = []
     for solution, run in groupby(cells, key=lambda pair: "solution" in _tags(pair[1])):
-        inner = "\n".join(
-            _cell(writer, number, cell, folded=not solution) for number, cell in run
-        )
+        inner = "\n".join(_cell(writer, number, cell, folded=not solution) for number, cell in run)
         if solution:
             inner = (
                 '<details class="solution"><summary>Solution</summary>\n'
@@ -106,9 +105,7 @@ def render(
             )
         parts.append(inner)
     if writer.title is None:
-        raise RenderError(
-            "the notebook has no heading of the first level ('# …') to be its title"
-        )
+        raise RenderError("the notebook has no heading of the first level ('# …') to be its title")
     tools = '<button type="button" id="code-button" hidden>Show all code</button>'
     if source:
         tools += f'\n<a href="{html.escape(source)}">The notebook of this page</a>'
@@ -199,9 +196,7 @@ def _cell(writer: "_Writer", number: int, cell: "NotebookNode", *, folded: bool)
     """One cell as HTML; code that is not `folded` is inside a fold already."""
     try:
         if cell.cell_type == "markdown":
-            return writer.markdown(
-                cell.source, cell.get("attachments", {}), contents=folded
-            )
+            return writer.markdown(cell.source, cell.get("attachments", {}), contents=folded)
         code = f"<pre>{_highlight(cell.source)}</pre>"
         if folded:
             parameters = {"parameters", "injected-parameters"} & _tags(cell)
@@ -250,9 +245,7 @@ def _figure(output: "NotebookNode") -> str:
             "metadata"
         )
     size = "".join(
-        f' {side}="{round(about[side])}"'
-        for side in ("width", "height")
-        if side in about
+        f' {side}="{round(about[side])}"' for side in ("width", "height") if side in about
     )
     data = re.sub(r"\s", "", output.data["image/png"])
     return (
@@ -323,11 +316,9 @@ class _Writer:
                 self._table(soup, tag)
         for tag in soup("p"):
             # A displayed formula is a block, and a paragraph of nothing else is only in its way.
-            if [
-                child.get("class") for child in tag.find_all(True, recursive=False)
-            ] == [["math"]] and not "".join(
-                tag.find_all(string=True, recursive=False)
-            ).strip():
+            if [child.get("class") for child in tag.find_all(True, recursive=False)] == [
+                ["math"]
+            ] and not "".join(tag.find_all(string=True, recursive=False)).strip():
                 tag.name = "div"
         for tag in soup(re.compile("^h[1-6]$")):
             self._heading(tag, contents)
@@ -338,18 +329,14 @@ class _Writer:
         # Of the styles that markdown and pandas write, only the alignment of a cell means
         # something.
         style = tag.attrs.pop("style")
-        if tag.name in {"th", "td"} and (
-            align := re.search(r"text-align:\s*(\w+)", style)
-        ):
+        if tag.name in {"th", "td"} and (align := re.search(r"text-align:\s*(\w+)", style)):
             tag["class"] = {"right": "n", "center": "c"}.get(align[1], "l")
 
     def _link(self, tag: "Tag") -> None:
         href = str(tag.get("href", ""))
         if not href or href.startswith("#"):
             return
-        external = re.match(
-            r"^(?:https?:)?//(.+)$|^[a-z][a-z0-9+.-]*:", href, re.IGNORECASE
-        )
+        external = re.match(r"^(?:https?:)?//(.+)$|^[a-z][a-z0-9+.-]*:", href, re.IGNORECASE)
         if not external:
             path, _, anchor = href.partition("#")
             if self.targets is None:
@@ -402,11 +389,7 @@ class _Writer:
                 if cell.name == "th":
                     in_head = cell.find_parent("thead") is not None
                     cell["scope"] = "col" if in_head else "row"
-        groups = (
-            zip(*rows, strict=True)
-            if simple
-            else ([cell] for row in rows for cell in row)
-        )
+        groups = zip(*rows, strict=True) if simple else ([cell] for row in rows for cell in row)
         for group in groups:
             values = [cell.get_text().strip() for cell in group if cell.name == "td"]
             told = [value for value in values if value not in BLANK]
@@ -414,13 +397,11 @@ class _Writer:
                 for cell in group:
                     cell.attrs.setdefault("class", "n")
         box = soup.new_tag("div")
-        box["class"] = "table"
+        box["class"] = "table long" if len(rows) > LONG else "table"
         box["role"] = "region"
         box["tabindex"] = "0"
         caption = table.find("caption")
-        box["aria-label"] = (
-            caption.get_text().strip() if caption else f"Table {self._n_tables}"
-        )
+        box["aria-label"] = caption.get_text().strip() if caption else f"Table {self._n_tables}"
         table.wrap(box)
 
 
@@ -436,9 +417,7 @@ def _break_up(soup: "BeautifulSoup", formula: "Tag") -> "Tag":
     if len(pieces) < 2 or len(formula.get_text()) <= UNBROKEN:
         return formula
     for piece in pieces[:-1]:
-        formula.insert_before(
-            piece.wrap(soup.new_tag("math")).extract(), soup.new_tag("wbr")
-        )
+        formula.insert_before(piece.wrap(soup.new_tag("math")).extract(), soup.new_tag("wbr"))
     return formula
 
 
@@ -470,17 +449,13 @@ def _check_image(tag: "Tag") -> None:
             "that the page can hold it"
         )
     if not str(tag.get("alt", "")).strip():
-        raise RenderError(
-            "an image has no text that says what it shows; write ![text](…)"
-        )
+        raise RenderError("an image has no text that says what it shows; write ![text](…)")
 
 
 def _markdown(text: str, attachments: Mapping[str, Any]) -> str:
     renderer, parser = _markdown_classes()
     return parser(
-        renderer=renderer(
-            escape=False, exclude_anchor_links=True, attachments=attachments
-        )
+        renderer=renderer(escape=False, exclude_anchor_links=True, attachments=attachments)
     ).render(text)
 
 
@@ -530,9 +505,8 @@ def _formula(tex: str, *, display: bool) -> str:
         # Temml says what is wrong, then repeats the formula with marks in it.
         reason = re.sub(r"^ParseError:\s*", "", str(error).split("\n")[0])
         reason = re.split(r" at (?:position \d+|end of input)", reason)[0].rstrip(" .:")
-        raise RenderError(
-            f"the formula “{tex.strip()}” cannot be read: {reason}"
-        ) from None
+        formula = " ".join(tex.split())
+        raise RenderError(f"the formula “{formula}” cannot be read: {reason}") from None
     return f'<span class="math">{mathml}</span>' if display else mathml
 
 

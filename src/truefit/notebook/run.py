@@ -33,7 +33,7 @@ PINNED = {
     "COLUMNS": "100",
     "TQDM_DISABLE": "1",
     "PYTHONNOUSERSITE": "1",
-    "PYTHONWARNINGS": "default",
+    "PYTHONWARNINGS": "",
     "JUPYTER_PREFER_ENV_PATH": "1",
     "MATPLOTLIBRC": str(Path(__file__).parents[1] / "figures.mplstyle"),
     "MPLBACKEND": "agg",
@@ -103,13 +103,17 @@ def run(
     executed = staging / "reports" / case / f"{book}.ipynb"
     executed.parent.mkdir(parents=True)
     shown = sys.stderr.isatty() if progress is None else progress
-    _execute(top / "notebooks" / f"{book}.ipynb", executed, {"case": case, **values}, staging, shown)
+    _execute(
+        top / "notebooks" / f"{book}.ipynb", executed, {"case": case, **values}, staging, shown
+    )
 
     from truefit.notebook.render import render
 
     notebook = normalise(executed, top, staging)
     report = executed.with_suffix(".html")
-    pages = [(notebook_of(s)[:2] + " " + s.replace("_", " "), f"{notebook_of(s)}.html") for s in STEPS]
+    pages = [
+        (notebook_of(s)[:2] + " " + s.replace("_", " "), f"{notebook_of(s)}.html") for s in STEPS
+    ]
     links = [(label, "" if page == report.name else page) for label, page in pages]
     html = render(notebook, title_context=block.title or case, source=executed.name, links=links)
     report.write_text(html, encoding="utf-8", newline="\n")
@@ -152,9 +156,7 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
         raise _explained(error, source.stem, staging, target) from None
 
 
-def _explained(
-    error: Any, book: str, staging: Path, partial: Path
-) -> TruefitError:
+def _explained(error: Any, book: str, staging: Path, partial: Path) -> TruefitError:
     """The cell's own error in a few lines."""
     # An expected mistake is a sentence that needs neither a cell nor a traceback.
     for kind in (InputError, project.GateError):

@@ -3,13 +3,22 @@
 from truefit.training.compare import (
     best,
     cross_validate,
+    lead_by_fold,
     leaderboard,
+    leaderboard_table,
     linear_effects,
     main_metric,
     plot_folds,
     refit,
 )
-from truefit.training.preparation import RARE, FillText, MergeRare, RoundToFloat32, prepare, split_columns
+from truefit.training.preparation import (
+    RARE,
+    FillText,
+    MergeRare,
+    RoundToFloat32,
+    prepare,
+    split_columns,
+)
 from truefit.training.shelf import SHELF, build, unwrap
 
 __all__ = [
@@ -21,7 +30,9 @@ __all__ = [
     "best",
     "build",
     "cross_validate",
+    "lead_by_fold",
     "leaderboard",
+    "leaderboard_table",
     "linear_effects",
     "main_metric",
     "plot_folds",

@@ -62,9 +62,37 @@ def leaderboard(results: pd.DataFrame, case: Case) -> pd.DataFrame:
         over the folds.
     """
     by_model = results.drop(columns="fold").groupby("model", sort=False)
-    board = by_model.mean().join(by_model.std(ddof=1), rsuffix="_sd")
+    board = by_model.mean().join(by_model.std(ddof=1).add_suffix("_sd"))
     metric = main_metric(case)
     return board.sort_values(metric, ascending=metric not in HIGHER_IS_BETTER, kind="stable")
+
+
+def lead_by_fold(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """How far the winner is ahead of each other candidate, fold by fold.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the other candidates in the order of the leaderboard, one column a fold, in the
+        main metric; above 0 the winner is ahead, whichever way the metric counts.
+    """
+    metric = main_metric(case)
+    by_fold = results.pivot(index="model", columns="fold", values=metric).loc[board.index]
+    ahead = by_fold.iloc[0] - by_fold.iloc[1:]
+    return ahead if metric in HIGHER_IS_BETTER else -ahead
+
+
+def leaderboard_table(board: pd.DataFrame, folds: int):
+    """The leaderboard for people: mean ± standard deviation of each metric."""
+    shown = {
+        LABELS[m]: [f"{v:,.4g} ± {s:,.2g}" for v, s in board[[m, f"{m}_sd"]].to_numpy()]
+        for m in board.columns
+        if m in LABELS
+    }
+    return figures.table(
+        pd.DataFrame(shown, index=board.index),
+        f"Mean ± standard deviation over {folds} folds, best first",
+    )
 
 
 def best(board: pd.DataFrame) -> str:

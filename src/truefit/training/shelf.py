@@ -38,8 +38,12 @@ SHELF = {
     ("regression", "hist_gradient_boosting"): Candidate(
         "regression",
         lambda seed: HistGradientBoostingRegressor(
-            learning_rate=0.06, max_iter=300, max_leaf_nodes=15, l2_regularization=1.0,
-            early_stopping=False, random_state=seed,
+            learning_rate=0.06,
+            max_iter=300,
+            max_leaf_nodes=15,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=seed,
         ),
         for_trees=True,
     ),
@@ -52,8 +56,12 @@ SHELF = {
     ("classification", "hist_gradient_boosting"): Candidate(
         "classification",
         lambda seed: HistGradientBoostingClassifier(
-            learning_rate=0.05, max_iter=120, max_leaf_nodes=7, l2_regularization=1.0,
-            early_stopping=False, random_state=seed,
+            learning_rate=0.05,
+            max_iter=120,
+            max_leaf_nodes=7,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=seed,
         ),
         for_trees=True,
     ),
@@ -94,9 +102,7 @@ def build(
         raise InputError(f"params.yaml: no model {name!r} for a {case.task}; the shelf has {known}")
     candidate = SHELF[case.task, name]
     pipeline = make_pipeline(
-        prepare(
-            frame, case, for_trees=candidate.for_trees, min_category_rows=min_category_rows
-        ),
+        prepare(frame, case, for_trees=candidate.for_trees, min_category_rows=min_category_rows),
         candidate.make(seed),
     )
     if case.log_target:

@@ -1,0 +1,49 @@
+"""A copy of the project to run in, so that no test touches the project itself."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NEEDED = ("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore")
+
+
+def copy_project(target: Path, *, reports: bool = False) -> Path:
+    """Copy what the pipeline reads to ``target``, and on request the committed reports."""
+    target.mkdir(parents=True)
+    for name in NEEDED:
+        shutil.copy(ROOT / name, target / name)
+    skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".staging")
+    for folder in ("notebooks", "src", "data/raw", *(["reports"] if reports else [])):
+        shutil.copytree(ROOT / folder, target / folder, ignore=skip)
+    return target
+
+
+def run_truefit(*arguments: str, cwd: Path, env: dict | None = None, **more):
+    """Run the command ``truefit`` as a person would, from a directory."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("truefit"), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=600,
+        **more,
+    )
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the project without data, models or reports."""
+    return copy_project(tmp_path / "clone")
+
+
+@pytest.fixture
+def truefit():
+    """The command ``truefit``; see `run_truefit`."""
+    return run_truefit

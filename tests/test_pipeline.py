@@ -1,0 +1,275 @@
+"""The whole pipeline, run for real: the same bytes anywhere, and nothing lost when it fails."""
+
+import filecmp
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, copy_project, run_truefit
+from ruamel.yaml import YAML
+
+from truefit.notebook import STEPS, notebook_of
+from truefit.notebook.run import PINNED, PINNED_ON_X86
+
+CASES = ("ames", "credit", "computers")
+BIN = Path(sys.executable).parent
+MADE = ("data", "models", "reports")
+
+
+def environment(**changes):
+    """This environment with Truefit's own commands first on the path."""
+    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **changes}
+
+
+def dvc(*arguments, cwd, **changes):
+    """Start ``dvc`` in a copy of the project."""
+    return subprocess.Popen(
+        ["dvc", *arguments],
+        cwd=cwd,
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    """Wait for a process; its exit code and what it said."""
+    said, _ = process.communicate(timeout=900)
+    return process.returncode, said
+
+
+def versioned_copy(target, **what):
+    """A copy of the project that git and DVC take for a project of their own."""
+    copy_project(target, **what)
+    subprocess.run(["git", "init", "--quiet", target], check=True)
+    subprocess.run(["dvc", "init", "--quiet"], cwd=target, env=environment(), check=True)
+    return target
+
+
+def hostile_home(folder):
+    """A home folder whose owner has configured everything that could show in a report."""
+    files = {
+        ".config/matplotlib/matplotlibrc": "font.size: 31\naxes.facecolor: red\n",
+        ".ipython/profile_default/startup/hello.py": "print('hello from my start-up file')\n",
+        ".local/share/jupyter/kernels/python3/kernel.json": json.dumps(
+            {"argv": ["false"], "display_name": "Mine", "language": "python"}
+        ),
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content, encoding="utf-8")
+    return folder
+
+
+def made_files(top):
+    """Everything the pipeline made below ``top``, by its path."""
+    return sorted(
+        f.relative_to(top).as_posix()
+        for folder in MADE
+        for f in (top / folder).rglob("*")
+        if f.is_file() and "raw" not in f.relative_to(top).parts
+    ) + ["dvc.lock"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The pipeline run twice at once, in two folders and two very different environments."""
+    base = tmp_path_factory.mktemp("runs")
+    first = versioned_copy(base / "first")
+    second = versioned_copy(base / "a second folder")
+    strange = {
+        "PYTHONHASHSEED": "4321",
+        "TZ": "Asia/Tokyo",
+        "LANG": "de_DE.ISO-8859-1",
+        "LC_ALL": "",
+        "USER": "somebody",
+        "LOGNAME": "somebody",
+        "HOME": str(hostile_home(base / "home")),
+    }
+    processes = [
+        dvc("repro", "--force", cwd=first, PYTHONHASHSEED="1"),
+        dvc("repro", "--force", cwd=second, **strange),
+    ]
+    for process in processes:
+        code, said = finish(process)
+        assert code == 0, said
+    return first, second
+
+
+def test_two_runs_give_the_same_bytes(runs):
+    first, second = runs
+    assert made_files(first) == made_files(second)
+    differ = [f for f in made_files(first) if not filecmp.cmp(first / f, second / f, shallow=False)]
+    assert differ == []
+
+
+def test_every_report_model_and_bundle_is_made(runs):
+    files = set(made_files(runs[0]))
+    for case in CASES:
+        for step in STEPS:
+            assert f"reports/{case}/{notebook_of(step)}.html" in files
+            assert f"reports/{case}/{notebook_of(step)}.ipynb" in files
+        for name in ("model.onnx", "manifest.json", "MODEL_CARD.md"):
+            assert f"models/{case}/bundle/{name}" in files
+    assert {"reports/index.html", "reports/gate/ames.json"} <= files
+
+
+def test_nothing_is_left_to_do_after_a_run(runs):
+    code, said = finish(dvc("status", cwd=runs[0]))
+    assert (code, said.strip()) == (0, "Data and pipelines are up to date.")
+    assert not (runs[0] / ".staging").exists() or not any((runs[0] / ".staging").iterdir())
+
+
+def test_metrics_show_reads_the_figures_of_every_case(runs):
+    code, said = finish(dvc("metrics", "show", "--json", cwd=runs[0]))
+    assert code == 0, said
+    found = json.loads(said)[""]["data"]
+    for case in CASES:
+        figures = found[f"reports/{case}/metrics.json"]["data"]
+        headline = figures["roc_auc" if case == "credit" else "rmse_log"]
+        assert headline["low"] < headline["value"] < headline["high"]
+
+
+def test_committed_numbers_come_out_again_on_another_kind_of_processor(tmp_path):
+    """Strict nbval over the committed notebooks, in order, with OpenBLAS's older kernels."""
+    copy = copy_project(tmp_path / "older processor", reports=True)
+    books = [f"reports/{c}/{notebook_of(s)}.ipynb" for c in CASES for s in STEPS]
+    other = {**PINNED, **PINNED_ON_X86, "OPENBLAS_CORETYPE": "Sandybridge"}
+    run = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider"),
+            *("--nbval", "--nbval-current-env", "--rootdir", copy, *books),
+        ],
+        cwd=copy,
+        env=environment(**other, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", TRUEFIT_PROJECT=str(copy)),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=900,
+    )
+    assert run.returncode == 0, run.stdout[-5000:]
+    for case in CASES:
+        for name in (f"{case}/metrics.json", f"{case}/leaderboard.csv", f"gate/{case}.json"):
+            committed = (ROOT / "reports" / name).read_text(encoding="utf-8")
+            assert (copy / "reports" / name).read_text(encoding="utf-8") == committed
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path, case):
+    copy = copy_project(tmp_path / "clone")
+    small = {
+        "data_prep": ["-p", "noise_columns", "1000"],
+        "training": ["-p", "folds", "3"],
+        "evaluation": ["-p", "resamples", "1000", "-p", "worst_rows", "3"],
+        "export": [],
+    }
+    for step, parameters in small.items():
+        source = copy / "notebooks" / f"{notebook_of(step)}.ipynb"
+        run = subprocess.run(
+            ["papermill", source, "out.ipynb", "-p", "case", case, *parameters],
+            cwd=tmp_path,
+            env=environment(TRUEFIT_PROJECT=str(copy)),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=600,
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+    assert (copy / "models" / case / "bundle" / "model.onnx").is_file()
+
+
+def working_copy(runs, target):
+    """A copy of a finished run, to do harm to."""
+    return Path(shutil.copytree(runs[0], target, symlinks=True))
+
+
+def change_params(copy, change):
+    """Edit params.yaml as a person would: the change is a function of its content."""
+    yaml = YAML()
+    params = yaml.load(copy / "params.yaml")
+    change(params)
+    yaml.dump(params, copy / "params.yaml")
+
+
+def test_a_killed_stage_leaves_the_last_good_report(runs, tmp_path):
+    copy = working_copy(runs, tmp_path / "copy")
+    change_params(copy, lambda p: p["training"].update(seed=31))
+    before = {f: (copy / f).read_bytes() for f in made_files(copy)}
+    process = dvc("repro", "training@computers", cwd=copy)
+    staged = copy / ".staging" / "computers-03_training"
+    deadline = time.monotonic() + 60
+    while not staged.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(2)  # into the middle of the notebook
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    assert {f: (copy / f).read_bytes() for f in made_files(copy)} == before
+    code, said = finish(dvc("repro", "training@computers", cwd=copy))
+    assert code == 0, said
+    report = "reports/computers/03_training.html"
+    assert (copy / report).read_bytes() != before[report]
+    assert not staged.exists()
+
+
+def test_a_failed_gate_stops_the_export_and_shows_on_the_front_page(runs, tmp_path):
+    copy = working_copy(runs, tmp_path / "copy")
+    bundle = copy / "models" / "computers" / "bundle" / "manifest.json"
+    before = bundle.read_bytes()
+    change_params(
+        copy, lambda p: p["cases"]["computers"]["gate"][0].update(metric="rmse_log", at_most=0.01)
+    )
+    code, said = finish(dvc("repro", "export@computers", cwd=copy))
+    assert code != 0
+    sentence = next(line for line in said.splitlines() if line.startswith("truefit: "))
+    for part in ("computers", "did not pass the gate", "at most 0.01", "04_evaluation.html"):
+        assert part in sentence
+    assert bundle.read_bytes() == before
+
+    code, said = finish(dvc("repro", "index", cwd=copy))
+    assert code == 0, said
+    front = (copy / "reports" / "index.html").read_text(encoding="utf-8")
+    assert front.count("Gate failed") == 1 and front.count("Gate passed") == 2
+
+
+def test_editing_one_case_runs_only_its_own_stages(runs, tmp_path):
+    copy = working_copy(runs, tmp_path / "copy")
+    change_params(copy, lambda p: p["cases"]["credit"]["units"].update(age="full years"))
+    code, said = finish(dvc("repro", "--dry", cwd=copy))
+    assert code == 0, said
+    started = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running")}
+    assert started == {f"{step}@credit" for step in STEPS} | {"index"}
+
+
+def test_a_run_from_python_is_the_run_from_the_command_line(runs, tmp_path):
+    copy = working_copy(runs, tmp_path / "copy")
+    report = copy / "reports" / "credit" / "03_training.html"
+    expected = report.read_bytes()
+    report.unlink()
+    program = "from truefit.notebook import run; print(run('training', 'credit'))"
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert Path(said.stdout.strip()) == report
+    assert report.read_bytes() == expected
+    report.unlink()
+    assert run_truefit("run", "03_training", "--case", "credit", cwd=copy).returncode == 0
+    assert report.read_bytes() == expected
