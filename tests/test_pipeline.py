@@ -1,5 +1,6 @@
 """The whole pipeline, run for real: the same bytes anywhere, and nothing lost when it fails."""
 
+import contextlib
 import filecmp
 import json
 import os
@@ -273,3 +274,28 @@ def test_a_run_from_python_is_the_run_from_the_command_line(runs, tmp_path):
     report.unlink()
     assert run_truefit("run", "03_training", "--case", "credit", cwd=copy).returncode == 0
     assert report.read_bytes() == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminal")
+def test_a_bar_by_cell_is_drawn_on_a_terminal(runs, tmp_path):
+    import pty
+    import termios
+
+    copy = working_copy(runs, tmp_path / "copy")
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (30, 90))
+    run = subprocess.Popen(
+        ["truefit", "run", "04_evaluation", "--case", "credit"],
+        cwd=copy,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=its,
+    )
+    os.close(its)
+    said = b""
+    with contextlib.suppress(OSError):  # what Linux raises when the other side has closed
+        while more := os.read(ours, 4096):
+            said += more
+    os.close(ours)
+    assert run.wait() == 0
+    assert b"04_evaluation credit:   0%" in said and b"04_evaluation credit: 100%" in said

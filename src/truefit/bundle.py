@@ -15,6 +15,8 @@ from truefit.project import InputError
 FORMAT = 1  # of the manifest; a bundle of another format is refused
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
+NEEDED = ("inputs", "target", "reading", "classes", "positive", "id")  # of the manifest, to score
+LARGEST = float(np.finfo(np.float32).max)  # a larger number would be infinite to the model
 
 
 class Bundle:
@@ -40,11 +42,14 @@ class Bundle:
                 )
         try:
             self.manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            found, stated = self.manifest["format"], self.manifest["sha256"][MODEL]
+            found = self.manifest["format"]
+            if found != FORMAT:
+                raise InputError(f"{folder} has format {found!r}, and this version reads {FORMAT}")
+            stated = self.manifest["sha256"][MODEL]
+            for key in NEEDED:
+                self.manifest[key]
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{folder / MANIFEST} is damaged; export the bundle anew") from None
-        if found != FORMAT:
-            raise InputError(f"{folder} has format {found!r}, and this version reads {FORMAT}")
         content = (folder / MODEL).read_bytes()
         if hashlib.sha256(content).hexdigest() != stated:
             raise InputError(
@@ -79,15 +84,16 @@ class Bundle:
         for name, column in names.items():
             if name not in frame:
                 raise InputError(f"{source} has no column {name!r}, which the model needs")
-            if column["type"] == "number" and not pd.api.types.is_numeric_dtype(frame[name]):
-                odd = pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
+            if column["type"] == "number":
+                known = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+                odd = frame[name].notna() & ~(known.abs() <= LARGEST)
                 if odd.any():
                     at = int(np.flatnonzero(odd)[0])
                     raise InputError(
                         f"{source}: {name} is {frame[name].iloc[at]!r} in row {at + 1}, and must "
                         "be a number"
                     )
-                frame[name] = frame[name].astype("float64")
+                frame[name] = known
             elif column.get("absent"):
                 frame[name] = frame[name].fillna(ABSENT)
         return frame

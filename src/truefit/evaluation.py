@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from truefit import figures
+from truefit.figures import significant
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, resample, truth
 from truefit.params import Case
 from truefit.project import GateError
@@ -63,21 +64,20 @@ def differences(
     winner: str,
     confidence: float,
 ) -> dict[str, pd.DataFrame]:
-    """The winner's metrics minus each other model's, paired row by row.
+    """The winner's metrics minus each model's, paired row by row.
 
-    Both models meet the same rows in every resample, so what a hard row does to both cancels.
+    Both models meet the same rows in every resample, so what a hard row does to both cancels. The
+    winner is not better than itself, so a dummy that wins does not pass the gate.
 
     Returns
     -------
-    dict from the other model to DataFrame
+    dict from model to DataFrame
         Indexed by metric, with ``value``, ``low``, ``high`` and ``better``: ``yes`` or ``no`` if
         the whole interval lies on one side of 0, ``unclear`` if it does not.
     """
     values = _all(y, predicted, weights, case)
     tables = {}
     for name in predicted:
-        if name == winner:
-            continue
         gap = {m: values[winner][m] - values[name][m] for m in metrics_of(case)}
         table = _summary(gap, confidence)
         sign = np.array([1 if m in HIGHER_IS_BETTER else -1 for m in table.index])
@@ -95,7 +95,8 @@ def _all(y, predicted, weights, case) -> dict[str, dict[str, np.ndarray]]:
 def _summary(found: Mapping[str, np.ndarray], confidence: float) -> pd.DataFrame:
     tail = (1 - confidence) / 2
     rows = {
-        name: (values[0], *np.quantile(values[1:], [tail, 1 - tail]))
+        # A resample without a single positive row has no ROC AUC; the others speak for it.
+        name: (values[0], *np.nanquantile(values[1:], [tail, 1 - tail]))
         for name, values in found.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
@@ -115,12 +116,13 @@ def judge(
         ``passed`` (bool) and ``checks``: a list of ``{"check", "passed", "reason"}``.
     """
     gap = against_dummy.loc[main_metric]
+    value, low, high = (significant(gap[end]) for end in ("value", "low", "high"))
     checks = [
         {
             "check": "better than the dummy",
             "passed": bool(gap["better"] == "yes"),
-            "reason": f"{LABELS[main_metric]} differs from the dummy's by {gap['value']:.4g} "
-            f"({gap['low']:.4g} to {gap['high']:.4g})",
+            "reason": f"{LABELS[main_metric]} differs from the dummy's by {value} "
+            f"({low} to {high})",
         }
     ]
     for limit in case.gate:
@@ -138,7 +140,7 @@ def judge(
             {
                 "check": f"{LABELS[limit.metric]} {asked}",
                 "passed": bool(passed),
-                "reason": f"the worse end of its interval is {row[end]:.4g}",
+                "reason": f"the worse end of its interval is {significant(row[end])}",
             }
         )
     return {"passed": all(c["passed"] for c in checks), "checks": checks}
@@ -179,13 +181,11 @@ def difference_table(gaps: pd.DataFrame, caption: str):
 
 
 def _digits(table: pd.DataFrame, sign: str) -> pd.DataFrame:
-    """Each metric with as many decimals as its interval deserves: two digits of its width."""
+    """Each metric to the digits that its interval deserves."""
     shown = table.astype(object)
     for name, row in table.iterrows():
-        width = row["high"] - row["low"]
-        decimals = max(0, 1 - int(np.floor(np.log10(width)))) if width > 0 else 3
-        for column in ("value", "low", "high"):
-            shown.loc[name, column] = figures.number(row[column], f"{sign},.{decimals}f")
+        for end in ("value", "low", "high"):
+            shown.loc[name, end] = figures.to_spread(row[end], row["high"] - row["low"], sign)
     return shown.rename(index=LABELS)
 
 
@@ -230,19 +230,19 @@ def worst_rows(
 
 def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
     """Prediction against truth, and residual against prediction."""
-    y, unit = truth(y, case), case.unit(case.target)
+    y, label = truth(y, case), case.label(case.target)
     residual = np.log(y / p) if case.log_target else y - p
     fig, (left, right) = figures.new(height=3.3, ncols=2)
     left.scatter(p, y, s=8, alpha=0.5, linewidths=0)
     ends = [min(p.min(), y.min()), max(p.max(), y.max())]
     left.plot(ends, ends, color=figures.ORANGE, lw=1)
-    left.set(xlabel=f"predicted, {unit}", ylabel=f"actual, {unit}", title="On the line is right")
+    left.set(xlabel=f"predicted {label}", ylabel=f"actual {label}", title="On the line is right")
     right.scatter(p, residual, s=8, alpha=0.5, linewidths=0)
     right.axhline(0, color=figures.ORANGE, lw=1)
     right.set(
-        xlabel=f"predicted, {unit}",
-        ylabel="log(actual / predicted)" if case.log_target else f"actual − predicted, {unit}",
-        title="Residuals should know no pattern",
+        xlabel=f"predicted {label}",
+        ylabel="log(actual / predicted)" if case.log_target else f"actual − predicted {label}",
+        title="No pattern should be left",
     )
     for axis in (left.xaxis, left.yaxis, right.xaxis):
         axis.set_major_formatter(lambda v, _: f"{v:,.0f}")

@@ -1,6 +1,8 @@
 """Turn the winner into a bundle: the whole pipeline as ONNX, a manifest, and a model card."""
 
+import copy
 import hashlib
+import itertools
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +12,12 @@ import onnx
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from truefit import figures
 from truefit.bundle import FORMAT, Bundle
+from truefit.figures import significant
 from truefit.metrics import LABELS, predictions
 from truefit.params import Case
 from truefit.project import InputError
@@ -55,25 +60,26 @@ def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
     Raises
     ------
     InputError
-        If the estimator has no counterpart in ONNX.
+        If the estimator has no counterpart in ONNX, or a column is called like an output.
     """
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 
-    for column in OUTPUTS.intersection(input_columns(model)):
+    columns = input_columns(model)
+    for column in sorted(OUTPUTS.intersection(columns)):
         raise InputError(
             f"{name}: a column cannot be called {column!r}, as an output is; rename it"
         )
     _register_converters()
-    pipeline = unwrap(model)
+    pipeline = _in_float32(unwrap(model))
     kinds = {"number": FloatTensorType, "text": StringTensorType}
     classifies = hasattr(model, "classes_")
     try:
         graph = convert_sklearn(
             pipeline,
             name=name,
-            initial_types=[(c, kinds[k]([None, 1])) for c, k in input_columns(model).items()],
+            initial_types=[(f"x{i}", kinds[k]([None, 1])) for i, k in enumerate(columns.values())],
             target_opset=OPSET,
             options={id(pipeline): {"zipmap": False}} if classifies else None,
         )
@@ -82,22 +88,61 @@ def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
             f"the model {type(pipeline[-1]).__name__} of {name} has no counterpart in ONNX; take "
             "it off the candidates in params.yaml"
         ) from None
-    if classifies:
-        _rename_outputs(graph, ["label", "probability"])
-    else:
-        _rename_outputs(graph, ["prediction"], exp=isinstance(model, TransformedTargetRegressor))
+    if isinstance(model, TransformedTargetRegressor):
+        _append_exp(graph.graph)
+    _rename(graph.graph, list(columns), ["label", "probability"] if classifies else ["prediction"])
     onnx.checker.check_model(graph)
     return graph
 
 
-def _rename_outputs(graph: onnx.ModelProto, names: list[str], *, exp: bool = False) -> None:
-    """Give the outputs our names, through an Exp where the model learned the logarithm."""
-    for output, name in zip(graph.graph.output, names, strict=True):
-        if output.name == name:
-            continue
-        node = onnx.helper.make_node("Exp" if exp else "Identity", [output.name], [name], name=name)
-        graph.graph.node.append(node)
-        output.name = name
+def _in_float32(pipeline: Pipeline) -> Pipeline:
+    """A copy of the fitted pipeline that a converter can follow to the letter.
+
+    Its columns are called x0, x1 and so on, because a converter would bend other names. A tree's
+    threshold is rounded down to float32: no float32 lies between the two, so every row goes the
+    way it went; rounded to the nearest, the threshold could step over a row.
+    """
+    pipeline = copy.deepcopy(pipeline)
+    names = (f"x{i}" for i in itertools.count())
+    pipeline[0].transformers_ = [
+        (kind, step, [next(names) for _ in columns])
+        for kind, step, columns in pipeline[0].transformers_
+        if kind != "remainder"
+    ]
+    for tree in _trees(pipeline):
+        exact = tree.nodes["num_threshold"]
+        nearest = exact.astype(np.float32)
+        below = np.nextafter(nearest, np.float32(-np.inf))
+        tree.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
+    return pipeline
+
+
+def _trees(pipeline: Pipeline) -> list:
+    return [t for group in getattr(pipeline[-1], "_predictors", []) for t in group]
+
+
+def _rename(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) -> None:
+    """Give inputs and outputs their names, and all between them names that no column can have."""
+    mark = "/"
+    while any(name.startswith(mark) for name in inputs):
+        mark += "/"
+    names = dict(zip((i.name for i in graph.input), inputs, strict=True))
+    names |= dict(zip((o.name for o in graph.output), outputs, strict=True))
+    for value in (*graph.input, *graph.output):
+        value.name = names[value.name]
+    for value in (*graph.initializer, *graph.value_info):
+        value.name = mark + value.name
+    for node in graph.node:
+        for ends in (node.input, node.output):
+            # An empty name stands for an optional input that is not given.
+            ends[:] = [names.get(end, end and mark + end) for end in ends]
+
+
+def _append_exp(graph: onnx.GraphProto) -> None:
+    """Turn the logarithm that the model learned into the target's own unit."""
+    output, name = graph.output[0], "exponential"
+    graph.node.append(onnx.helper.make_node("Exp", [output.name], [name], name=name))
+    output.name = name
 
 
 def _register_converters() -> None:
@@ -111,6 +156,7 @@ def _register_converters() -> None:
         (RoundToFloat32, _convert_round),
         (FillText, _convert_fill),
         (MergeRare, _convert_rare),
+        (StandardScaler, _convert_scale),
     ):
         update_registered_converter(
             step, f"Truefit{step.__name__}", same_shape, convert, overwrite=True
@@ -125,6 +171,29 @@ def _convert_round(scope, operator, container) -> None:
         operator.outputs[0].full_name,
         name=scope.get_unique_operator_name("RoundToFloat32"),
     )
+
+
+def _convert_scale(scope, operator, container) -> None:
+    # Two float32 numbers hold a mean to twice the digits. Subtracted in turn they keep the digits
+    # of a column whose values are large and close together, such as a time in seconds.
+    scaler = operator.raw_operator
+    coarse = scaler.mean_.astype(np.float32)
+    source = operator.inputs[0].full_name
+    for op, values in (
+        ("Sub", coarse),
+        ("Sub", (scaler.mean_ - coarse).astype(np.float32)),
+        ("Div", scaler.scale_.astype(np.float32)),
+    ):
+        constant, result = (scope.get_unique_variable_name(n) for n in ("constant", "scaled"))
+        container.add_initializer(constant, onnx.TensorProto.FLOAT, [1, len(values)], list(values))
+        container.add_node(
+            op,
+            [source, constant],
+            operator.outputs[0].full_name if op == "Div" else result,
+            name=scope.get_unique_operator_name(op),
+            op_version=14,
+        )
+        source = result
 
 
 def _convert_fill(scope, operator, container) -> None:
@@ -154,7 +223,8 @@ def _convert_fill(scope, operator, container) -> None:
 
 def _convert_rare(scope, operator, container) -> None:
     columns = []
-    for j, known in enumerate(operator.raw_operator.frequent_):
+    for j, frequent in enumerate(operator.raw_operator.frequent_):
+        known = list(frequent) or [RARE]  # an encoder must have a key
         index, column, renamed = (
             scope.get_unique_variable_name(n) for n in ("j", "column", "renamed")
         )
@@ -174,8 +244,8 @@ def _convert_rare(scope, operator, container) -> None:
             op_domain="ai.onnx.ml",
             op_version=2,
             name=scope.get_unique_operator_name("MergeRare"),
-            keys_strings=list(known),
-            values_strings=list(known),
+            keys_strings=known,
+            values_strings=known,
             default_string=RARE,
         )
         columns.append(renamed)
@@ -195,14 +265,17 @@ def parity(model: BaseEstimator, bundle: Bundle, rows: pd.DataFrame, case: Case)
     Returns
     -------
     DataFrame
-        With ``model``, ``bundle`` and ``difference``: relative to the model's prediction for a
-        number, absolute for a probability.
+        With ``model``, ``bundle`` and ``difference``: absolute for a probability; for a number
+        relative to the model's prediction, or to the range of the target in training where that
+        is larger and the target may pass through 0, so that 0 is a prediction like any other.
     """
     expected = predictions(model, rows, case)
     got = bundle.score(rows)
     gap = np.abs(got - expected)
     if case.task == "regression":
-        gap = gap / np.abs(expected)
+        target = bundle.manifest["target"]
+        spread = 0 if case.log_target else target["maximum"] - target["minimum"]
+        gap = gap / np.maximum(np.abs(expected), spread)
     return pd.DataFrame({"model": expected, "bundle": got, "difference": gap})
 
 
@@ -227,17 +300,16 @@ def straddling_rows(model: BaseEstimator, row: pd.DataFrame, most: int = 2000) -
         Empty if the model has no trees.
     """
     pipeline = unwrap(model)
-    trees = [t for group in getattr(pipeline[-1], "_predictors", []) for t in group]
     numbers = [c for c, kind in input_columns(model).items() if kind == "number"]
     found = sorted(
         {
             (numbers[node["feature_idx"]], float(node["num_threshold"]))
-            for tree in trees
+            for tree in _trees(pipeline)
             for node in tree.nodes
             if not node["is_leaf"] and node["feature_idx"] < len(numbers)
         }
     )
-    found = found[:: max(1, len(found) // most)]
+    found = found[:: max(1, -(-len(found) // most))]
     near = [(c, v) for c, t in found for v in _neighbours(t)]
     copies = row.iloc[[0] * len(near)].reset_index(drop=True)
     copies = copies.astype(dict.fromkeys(numbers, "float64"))
@@ -290,13 +362,20 @@ def manifest(
             | known
             | ({"absent": True} if column in case.absent else {})
         )
+    if case.id in OUTPUTS:
+        raise InputError(f"{name}: the id cannot be called {case.id!r}, as an output is; rename it")
     classes = [str(c) for c in getattr(model, "classes_", [])]
+    target = schema["columns"][case.target]
     return {
         "format": FORMAT,
         "case": name,
         "title": case.title or name,
         "task": case.task,
-        "target": {"name": case.target, "unit": case.unit(case.target)},
+        "target": {
+            "name": case.target,
+            "unit": case.unit(case.target),
+            **{end: target[end] for end in ("minimum", "maximum") if end in target},
+        },
         "id": case.id,
         "classes": classes or None,
         "positive": case.positive,
@@ -320,7 +399,8 @@ def as_json(value: dict) -> str:
 def model_card(manifest: dict, case: Case, *, test_rows: int) -> str:
     """The model card, in Markdown, after Mitchell et al., Model Cards for Model Reporting, 2019."""
     metrics = "\n".join(
-        f"| {LABELS[m]} | {v['value']:,.4g} | {v['low']:,.4g} to {v['high']:,.4g} |"
+        f"| {LABELS[m]} | {significant(v['value'])} | "
+        f"{significant(v['low'])} to {significant(v['high'])} |"
         for m, v in manifest["metrics"].items()
     )
     checks = "\n".join(

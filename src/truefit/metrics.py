@@ -39,22 +39,30 @@ def _mse(y, p, w):
     return _mean((y - p) ** 2, w)
 
 
+def _ratio(above: np.ndarray, below: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    """A quotient, and ``otherwise`` where it would be 0 / 0; scikit-learn takes 0 for most."""
+    return np.divide(above, below, np.full(np.shape(above), otherwise), where=below > 0)
+
+
 def _r2(y, p, w):
-    centre = _mean(y, w)
-    return 1 - _mse(y, p, w) / (_mean(y**2, w) - centre**2)
+    error = _mse(y, p, w)
+    from_mean = y - y.mean()  # squares of a large common part would drown the variance
+    variance = _mean(from_mean**2, w) - _mean(from_mean, w) ** 2
+    # A resample of a single value has no variance, and rounding may leave a trace of one.
+    variance[variance <= 1e-13 * _mean(from_mean**2, w)] = 0
+    return np.where(variance > 0, 1 - _ratio(error, variance), error == 0)
 
 
 def _precision(y, p, w):
-    called = w @ (p >= THRESHOLD)
-    return np.divide(w @ (y * (p >= THRESHOLD)), called, np.zeros(len(w)), where=called > 0)
+    return _ratio(w @ (y * (p >= THRESHOLD)), w @ (p >= THRESHOLD))
 
 
 def _recall(y, p, w):
-    return w @ (y * (p >= THRESHOLD)) / (w @ y)
+    return _ratio(w @ (y * (p >= THRESHOLD)), w @ y)
 
 
 def _f1(y, p, w):
-    return 2 * (w @ (y * (p >= THRESHOLD))) / (w @ (p >= THRESHOLD) + w @ y)
+    return _ratio(2 * (w @ (y * (p >= THRESHOLD))), w @ (p >= THRESHOLD) + w @ y)
 
 
 def _by_score(y, p, w):
@@ -69,14 +77,14 @@ def _by_score(y, p, w):
 def _roc_auc(y, p, w):
     positives, negatives = _by_score(y, p, w)
     above = np.cumsum(positives, axis=1) - positives / 2  # a tie counts half
-    return (negatives * above).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1))
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    return _ratio((negatives * above).sum(axis=1), pairs, np.nan)  # no pair, nothing to order
 
 
 def _average_precision(y, p, w):
     positives, negatives = _by_score(y, p, w)
     found, called = np.cumsum(positives, axis=1), np.cumsum(positives + negatives, axis=1)
-    precision = np.divide(found, called, np.zeros_like(found), where=called > 0)
-    return (positives * precision).sum(axis=1) / positives.sum(axis=1)
+    return _ratio((positives * _ratio(found, called)).sum(axis=1), positives.sum(axis=1))
 
 
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

@@ -6,15 +6,25 @@ for both. A notebook gets typed values, never text to parse again.
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from truefit import project
 from truefit.project import InputError
 
 # Names that folders under reports/ and data/ have already.
 RESERVED_CASES = {"gate", "raw"}
+
+# NumPy takes any seed from 0; scikit-learn's must fit in 32 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Strict(BaseModel):
@@ -87,6 +97,14 @@ class Case(_Strict):
     map: list[str] = Field(default=[], max_length=2)
     gate: list[Limit] = []
 
+    @field_validator("production_from", mode="before")
+    @classmethod
+    def _number_or_text(cls, value: Any) -> Any:
+        # Pydantic would say of each type in turn that it is not this one.
+        if isinstance(value, bool | dict | list):
+            raise ValueError(f"{value!r} is neither a number nor a text")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "Case":
         if self.task == "classification" and self.positive is None:
@@ -105,6 +123,10 @@ class Case(_Strict):
         """The column's unit in words, empty if it has none."""
         return self.units.get(column, "")
 
+    def label(self, column: str) -> str:
+        """The column with its unit, for an axis."""
+        return f"{column}, {self.unit(column)}" if self.unit(column) else column
+
     def order_of(self, column: str) -> list[str] | None:
         """The column's values from lowest to highest, or None if they have no order.
 
@@ -119,7 +141,7 @@ class Case(_Strict):
 class DataPrep(_Strict):
     """Parameters of 01_data_prep."""
 
-    seed: int
+    seed: Seed
     test_share: float = Field(gt=0, lt=1)
     production_share: float = Field(gt=0, lt=1)
     noise_columns: int = Field(ge=20)
@@ -128,7 +150,7 @@ class DataPrep(_Strict):
 class Training(_Strict):
     """Parameters of 03_training."""
 
-    seed: int
+    seed: Seed
     folds: int = Field(ge=2)
     min_category_rows: int = Field(ge=1)
     regression: list[str] = Field(min_length=1)
@@ -138,7 +160,7 @@ class Training(_Strict):
 class Evaluation(_Strict):
     """Parameters of 04_evaluation."""
 
-    seed: int
+    seed: Seed
     resamples: int = Field(ge=100)
     confidence: float = Field(gt=0.5, lt=1)
     worst_rows: int = Field(ge=1)
@@ -180,17 +202,14 @@ def load(source: Path | None = None) -> Params:
     InputError
         One sentence that names the key, its value and what was expected.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
     source = source or project.root() / "params.yaml"
     try:
-        raw = YAML(typ="safe", pure=True).load(source.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{source.name}{line}: {str(error.problem).splitlines()[0]}") from None
+        text = source.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{source.name} is not UTF-8 text; save it as such") from None
+    raw = _parsed(text, source.name)
     if not isinstance(raw, dict):
-        raise InputError(f"{source.name} is empty: copy it anew from the project")
+        raise InputError(f"{source.name} holds no keys: copy it anew from the project")
     params = _validated(Params, raw, source.name)
     for name in params.cases:
         if not name.isidentifier() or name in RESERVED_CASES:
@@ -212,10 +231,31 @@ def section(step: str, **values: Any) -> Any:
 
 def override(step: str, defaults: BaseModel, changes: dict[str, str]) -> dict[str, Any]:
     """The section's values with some changed, each given as text in YAML and checked."""
-    from ruamel.yaml import YAML
-
-    parsed = {name: YAML(typ="safe", pure=True).load(text) for name, text in changes.items()}
+    parsed = {name: _parsed(text, f"{step}: {name}={text!r}") for name, text in changes.items()}
     return _validated(_section_type(step), defaults.model_dump() | parsed, step).model_dump()
+
+
+def _parsed(text: str, where: str) -> Any:
+    """What a text means as YAML 1.2, with a date read as the text it is."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import SafeConstructor
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    class Constructor(SafeConstructor):
+        """A class of its own, because it keeps a register of its own."""
+
+    # YAML 1.2 has no dates, and neither has a table: production_from: 2024-05-01 is a text.
+    Constructor.add_constructor("tag:yaml.org,2002:timestamp", Constructor.construct_yaml_str)
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = Constructor
+    try:
+        return reader.load(text)
+    except MarkedYAMLError as error:
+        several = "\n" in text and error.problem_mark
+        line = f", line {error.problem_mark.line + 1}" if several else ""
+        raise InputError(f"{where}{line}: {str(error.problem).splitlines()[0]}") from None
+    except (YAMLError, ValueError) as error:  # of a lone "-_", the reader tries to make a number
+        raise InputError(f"{where}: {str(error).splitlines()[0]}") from None
 
 
 def _section_type(step: str) -> type[BaseModel]:
@@ -234,17 +274,18 @@ def _validated(model: type[BaseModel], raw: dict, where: str) -> Any:
 
 def _sentence(error: dict, model: type[BaseModel]) -> str:
     *parents, last = (str(part) for part in error["loc"]) if error["loc"] else ("",)
-    key = ".".join([*parents, last]).replace("..", ".")
+    key = ".".join(part for part in (*parents, last) if part != "[key]")
     value = repr(error["input"])
     value = value if len(value) <= 60 else value[:57] + "…"
     if error["type"] == "extra_forbidden":
         return _unknown(key, _fields_at(model, parents), "key", last) + f" (its value is {value})"
     if error["type"] == "missing":
         return f"the key {key} is missing"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
-    return f"{key} is {value}, but should be {message}"
+    asked = error["msg"].partition(" should ")[2].partition(" after validation")[0]
+    return f"{key} is {value}, but should {asked}"
 
 
 def _fields_at(model: Any, parents: list[str]) -> list[str]:

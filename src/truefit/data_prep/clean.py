@@ -25,14 +25,14 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
         If a rule is not an expression over the table's columns.
     """
     log = []
-    unknown = frame[case.target].isna()
-    if unknown.any():
-        log.append(("drop rows without a target", int(unknown.sum()), "nothing to learn from"))
-        frame = frame[~unknown]
     for rule in case.blank:
         hit = _matches(frame, rule.when)
         log.append((f"blank {rule.column} when {rule.when}", int(hit.sum()), rule.reason))
         frame = frame.assign(**{rule.column: frame[rule.column].mask(hit)})
+    unknown = frame[case.target].isna()  # blanked ones among them
+    if unknown.any():
+        log.append(("drop rows without a target", int(unknown.sum()), "nothing to learn from"))
+        frame = frame[~unknown]
     for rule in case.drop_rows:
         hit = _matches(frame, rule.when)
         log.append((f"drop rows when {rule.when}", int(hit.sum()), rule.reason))
@@ -51,7 +51,8 @@ def _matches(frame: pd.DataFrame, when: str) -> pd.Series:
         # The Python engine: numexpr, if somebody has it, must not change a result.
         hit = frame.eval(when, engine="python")
     except Exception as error:  # eval raises whatever the expression does wrong
-        raise InputError(f"params.yaml: the rule {when!r} does not work: {error}") from None
+        why = " ".join(str(error).split())
+        raise InputError(f"params.yaml: the rule {when!r} does not work: {why}") from None
     if not isinstance(hit, pd.Series) or hit.dtype != bool:
         raise InputError(f"params.yaml: the rule {when!r} is not a condition on rows")
     return hit

@@ -8,7 +8,9 @@ from truefit import figures
 from truefit.data_prep.clean import column_roles
 from truefit.params import ABSENT, Case
 
+FEW_VALUES = 12  # up to this, a number is drawn as boxes, as a category is
 MANY_POINTS = 400  # beyond this, points are drawn small and see-through
+MOST_PAIRED = 3000  # rows whose slopes are taken in pairs: time and memory grow with the square
 
 
 def target_numbers(frame: pd.DataFrame, case: Case) -> pd.Series:
@@ -100,14 +102,16 @@ def plot_missing(counts: pd.DataFrame, n_rows: int) -> None:
     share = counts[::-1] / n_rows * 100
     fig, ax = figures.new(height=0.9 + 0.21 * len(share))
     ax.barh(share.index, share["missing"], color=figures.ORANGE, label="missing: not known")
-    ax.barh(
+    bars = ax.barh(
         share.index,
         share["absent"],
         left=share["missing"],
         color=figures.SKY,
         label="absent: the thing is not there",
     )
-    ax.set(xlabel="share of the rows in %", title="Empty cells, by what they mean", xlim=(0, 100))
+    rows = counts[::-1].sum(axis=1)
+    ax.bar_label(bars, [f" {n:,} rows" if n > 1 else " 1 row" for n in rows], fontsize=7.5)
+    ax.set(xlabel="share of the rows in %", title="Empty cells, by what they mean", xlim=(0, 112))
     ax.legend(loc="lower right")
     top = ", ".join(f"{c} {v:.1f} %" for c, v in share.sum(axis=1)[::-1].head(3).items())
     return figures.show(fig, f"Bars of the share of empty cells in {len(share)} columns: {top}.")
@@ -115,7 +119,6 @@ def plot_missing(counts: pd.DataFrame, n_rows: int) -> None:
 
 def plot_target(frame: pd.DataFrame, case: Case) -> None:
     """The target's distribution; before and after its logarithm if the case takes it."""
-    unit = case.unit(case.target)
     if case.task == "classification":
         counts = frame[case.target].value_counts().sort_index()
         fig, ax = figures.new(height=1.8)
@@ -127,7 +130,7 @@ def plot_target(frame: pd.DataFrame, case: Case) -> None:
         shares = ", ".join(f"{c} {n / len(frame):.1%}" for c, n in counts.items())
         return figures.show(fig, f"Bars of the classes of {case.target}: {shares}.")
     target = frame[case.target]
-    panels = [(target, f"{case.target}, {unit}")]
+    panels = [(target, case.label(case.target))]
     if case.log_target:
         panels.append((np.log(target), f"natural logarithm of {case.target}"))
     fig, axes = figures.new(height=2.8, ncols=len(panels), squeeze=False)
@@ -195,37 +198,52 @@ def plot_relations(strength: pd.DataFrame, frame: pd.DataFrame, case: Case) -> N
 
 
 def _plot_relation(ax, frame: pd.DataFrame, name: str, case: Case) -> None:
-    label = f"{name}, {case.unit(name)}" if case.unit(name) else name
-    ax.set_xlabel(label)
-    numbers = as_numbers(frame, case)
+    ax.set_xlabel(case.label(name))
+    quantity = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].nunique() > FEW_VALUES
     if case.task == "classification":
-        known = frame[name].notna()
-        values = frame.loc[known, name]
-        many = name in numbers and values.nunique() > 10
-        groups = pd.qcut(values, 10, duplicates="drop") if many else values
-        share = target_numbers(frame[known], case).groupby(groups, observed=True).mean() * 100
-        x = [g.mid for g in share.index] if many else [str(g) for g in share.index]
-        ax.plot(x, share, "o-" if name in numbers else "o", color=figures.BLUE)
-        ax.set(ylabel=f"{case.positive} in %", ylim=(0, None))
-        ax.tick_params(axis="x", rotation=0 if many or len(x) < 5 else 30)
-        return
-    ax.set_ylabel(f"{case.target}, {case.unit(case.target)}")
+        return _plot_shares(ax, frame, name, case, quantity)
+    ax.set_ylabel(case.label(case.target))
     ax.yaxis.set_major_formatter("{x:,.0f}")
-    if name in numbers and name not in {c for rule in case.ordinal for c in rule.columns}:
+    if quantity:
         size, alpha = (5, 0.35) if len(frame) > MANY_POINTS else (12, 0.7)
         ax.scatter(frame[name], frame[case.target], s=size, alpha=alpha, linewidths=0)
-        return
-    groups = frame.groupby(frame[name].fillna("missing"))[case.target]
-    order = case.order_of(name) or list(groups.median().sort_values().index)
-    order = [g for g in order if g in groups.groups]
+        return None
+    groups = _groups(frame[case.target], frame[name], case)
     ax.boxplot(
-        [groups.get_group(g) for g in order],
-        tick_labels=order,
+        list(groups.values()),
+        tick_labels=list(groups),
         flierprops={"markersize": 2},
         medianprops={"color": figures.ORANGE},
     )
-    if len(order) > 6:
+    if len(groups) > 10:
         ax.tick_params(axis="x", rotation=90, labelsize=6.5)
+    return None
+
+
+def _plot_shares(ax, frame: pd.DataFrame, name: str, case: Case, quantity: bool) -> None:
+    """The share of the positive class along one column: by tenths of the rows for a quantity."""
+    y = target_numbers(frame, case)
+    ax.set(ylabel=f"{case.positive} in %")
+    if quantity:
+        tenths = pd.qcut(frame[name], 10, duplicates="drop")
+        share = y.groupby(tenths, observed=True).mean() * 100
+        ax.plot([interval.mid for interval in share.index], share, "o-")
+    else:
+        groups = _groups(y, frame[name], case)
+        ax.bar(list(groups), [100 * rows.mean() for rows in groups.values()], width=0.6)
+        ax.tick_params(axis="x", rotation=0 if len(groups) < 6 else 30)
+    ax.set_ylim(0, None)
+
+
+def _groups(y: pd.Series, column: pd.Series, case: Case) -> dict[str, pd.Series]:
+    """The target by the values of a column: in their order, or by the target's mean."""
+    number = pd.api.types.is_numeric_dtype(column)
+    groups = dict(list(y.groupby(column if number else column.fillna("missing"))))
+    if number:
+        return {f"{value:g}": rows for value, rows in groups.items()}
+    order = case.order_of(column.name) or []
+    others = sorted(set(groups) - set(order), key=lambda v: (groups[v].mean(), v))
+    return {value: groups[value] for value in [*order, *others] if value in groups}
 
 
 def correlated_groups(frame: pd.DataFrame, case: Case, at_least: float = 0.7) -> list[list[str]]:
@@ -266,7 +284,7 @@ def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) 
     ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.grid(False)
-    ax.set_title("Features that say nearly the same")
+    ax.set_title(f"{len(groups)} groups of features that say nearly the same")
     fig.colorbar(image, label="rank correlation", shrink=0.8)
     words = "; ".join(" with ".join(g) for g in groups)
     return figures.show(
@@ -281,16 +299,17 @@ def outliers(
 
     A straight line is drawn through the target (its logarithm if the case takes it) and the
     quantity (a number with more than 20 values) with the strongest relation to it, by Theil and
-    Sen's method, which a few odd rows cannot bend. A row's score is its distance from the line in
+    Sen's method, which a few odd rows cannot bend; in a long table, through rows at even
+    distances. A row's score is its distance from the line in
     units of 1.4826 times the median distance, which is the standard deviation if the distances
     are normal.
 
     Returns
     -------
     DataFrame
-        The rows with a score beyond 4, furthest first, ``most`` at most, with their ``score``, the
-        number and the target, indexed by the id, or by the row's number from 1. Empty for a
-        classification.
+        The rows with a score beyond 4, furthest first, ``most`` at most, with their ``mark`` in the
+        figure, their ``score``, the number and the target, indexed by the id, or by the row's
+        number from 1. Empty for a classification.
     """
     from scipy.stats import theilslopes
 
@@ -305,7 +324,8 @@ def outliers(
     y = target_numbers(frame, case)
     y = np.log(y) if case.log_target else y
     x = numbers[names[0]]
-    slope, intercept, *_ = theilslopes(y, x)
+    some = np.linspace(0, len(x) - 1, min(len(x), MOST_PAIRED)).round().astype(int)
+    slope, intercept, *_ = theilslopes(y.iloc[some], x.iloc[some])
     distance = y - (intercept + slope * x)
     score = distance / (1.4826 * distance.abs().median())
     found = pd.DataFrame(
@@ -313,14 +333,16 @@ def outliers(
     )
     found.index = frame[case.id] if case.id else pd.RangeIndex(1, len(frame) + 1)
     found = found[found["score"].abs() > 4]
-    return found.iloc[np.argsort(-found["score"].abs().to_numpy(), kind="stable")[:most]]
+    found = found.iloc[np.argsort(-found["score"].abs().to_numpy(), kind="stable")[:most]]
+    found.insert(0, "mark", range(1, len(found) + 1))
+    return found
 
 
 def plot_outliers(frame: pd.DataFrame, found: pd.DataFrame, case: Case) -> None:
     """The rows around their strongest number, with the named ones marked."""
     if found.empty:
         return figures.say("No row stands out against its strongest number.")
-    name = found.columns[1]
+    name = found.columns[2]
     fig, ax = figures.new()
     ax.scatter(frame[name], frame[case.target], s=7, alpha=0.4, linewidths=0, label="all rows")
     ax.scatter(
@@ -332,17 +354,16 @@ def plot_outliers(frame: pd.DataFrame, found: pd.DataFrame, case: Case) -> None:
         linewidths=1.4,
         label="furthest from the rest",
     )
-    for row, (x, y) in zip(found.index, found[[name, case.target]].to_numpy(), strict=True):
-        ax.annotate(str(row), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
+    for mark, x, y in zip(found["mark"], found[name], found[case.target], strict=True):
+        ax.annotate(str(mark), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
     if case.log_target:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:,.0f}")
         ax.yaxis.set_minor_formatter(NullFormatter())
-    unit = case.unit(name)
     ax.set(
-        xlabel=f"{name}, {unit}" if unit else name,
-        ylabel=f"{case.target}, {case.unit(case.target)}",
+        xlabel=case.label(name),
+        ylabel=case.label(case.target),
         title="Rows that do not fit their strongest number",
     )
     ax.legend(loc="lower right")
@@ -362,12 +383,10 @@ def plot_map(frame: pd.DataFrame, case: Case) -> None:
     # One degree of longitude is shorter than one of latitude by the cosine of the latitude.
     ax.set_aspect(1 / np.cos(np.radians(frame[north].mean())))
     ax.set(
-        xlabel=f"{east}, {case.unit(east)}",
-        ylabel=f"{north}, {case.unit(north)}",
+        xlabel=case.label(east),
+        ylabel=case.label(north),
         title=f"{case.target} on the map",
     )
     ax.xaxis.set_major_formatter("{x:.2f}")
-    fig.colorbar(
-        points, label=f"{case.target}, {case.unit(case.target)}", format="{x:,.0f}", shrink=0.8
-    )
+    fig.colorbar(points, label=case.label(case.target), format="{x:,.0f}", shrink=0.8)
     return figures.show(fig, f"Map of {len(frame)} rows coloured by {case.target}.")

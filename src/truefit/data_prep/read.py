@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
+from re import fullmatch
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from truefit.project import InputError
 
 # A decimal number as people write it. Not "nan", "inf" or "1_000", which Python would accept, and
 # not "007", which is a name made of digits: its leading zeros carry meaning.
-NUMBER = r"[+-]?(?:0|[1-9]\d*|0?\.\d+|(?:0|[1-9]\d*)\.\d*)(?:[eE][+-]?\d+)?"
-INTEGER = r"[+-]?(?:0|[1-9]\d*)"
+INTEGER = r"[+-]?(?:0|[1-9][0-9]*)"
+NUMBER = rf"(?:{INTEGER}(?:\.[0-9]*)?|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 EXACT_IN_FLOAT = 2**53
+LARGEST = float(np.finfo(np.float32).max)  # the exported model computes with such numbers
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -34,28 +36,62 @@ def collect(case: Case) -> dict[str, pd.DataFrame]:
     InputError
         If a file is not a table that the case describes.
     """
+    tables: dict[str, pd.DataFrame] = {}
+    for part, name in _files(case).items():
+        train = tables.get("train")
+        # Each of them alone may look like numbers where all together are texts.
+        texts = () if train is None else list(train.select_dtypes("str"))
+        found = read_table(project.root() / name, case, name=name, texts=texts)
+        tables[part] = found if train is None else _as_in_train(found, train, name)
+    if case.id and "train" in tables:
+        both = set(tables["train"][case.id]).intersection(tables["test"][case.id])
+        if both:
+            raise InputError(
+                f"{case.table}: the id {case.id} {min(both)!r} stands in train and in test, so the "
+                "test would ask what the training has told"
+            )
+    return tables
+
+
+def _files(case: Case) -> dict[str, str]:
+    """The files of a case in the project, by the part of the table that each holds."""
     source = project.root() / case.table
     if not source.is_dir():
-        return {"all": read_table(source, case, name=case.table)}
-    files = {f.stem: f for f in sorted(source.iterdir()) if f.suffix in SUFFIXES}
-    for part in ("train", "test"):
-        if part not in files:
+        return {"all": Path(case.table).as_posix()}
+    files = {}
+    for part in ("train", "test", "production"):
+        found = [part + suffix for suffix in SUFFIXES if (source / (part + suffix)).is_file()]
+        if len(found) > 1:
+            raise InputError(f"{case.table}: the folder has {' and '.join(found)}; keep one")
+        if not found and part != "production":
             raise InputError(f"{case.table}: the folder needs a {part}.csv or {part}.parquet")
-    return {
-        part: read_table(files[part], case, name=f"{case.table}/{files[part].name}")
-        for part in ("train", "test", "production")
-        if part in files
-    }
+        if found:
+            files[part] = Path(case.table, found[0]).as_posix()
+    return files
+
+
+def _as_in_train(frame: pd.DataFrame, train: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Give a part of the table the columns and types of its training rows, or say why not."""
+    for column in sorted(set(frame) ^ set(train)):
+        found, lacking = (name, "train") if column in frame else ("train", name)
+        raise InputError(f"the column {column!r} is in {found}, and not in {lacking}")
+    for column in train.select_dtypes("number"):
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            known = frame[column].dropna()
+            for row in np.flatnonzero(~known.str.fullmatch(NUMBER)):
+                raise InputError(
+                    f"{name}: {column} is {known.iloc[row]!r} in row {known.index[row] + 1}, and a "
+                    "number in every row of train"
+                )
+            frame[column] = frame[column].astype("float64")
+    return frame[list(train)]
 
 
 def checksums(case: Case) -> dict[str, str]:
     """The SHA-256 of each file that `collect` reads, by its path in the project."""
-    source = project.root() / case.table
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
     return {
-        f.relative_to(project.root()).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
-        for f in files
-        if f.suffix in SUFFIXES
+        name: hashlib.sha256((project.root() / name).read_bytes()).hexdigest()
+        for name in sorted(_files(case).values())
     }
 
 
@@ -71,8 +107,8 @@ def read_table(
 
     Text loses its trailing blanks. An empty cell, and a text listed in ``case.missing``, becomes
     missing; in a text column listed in ``case.absent`` an empty cell becomes ``"absent"``. A
-    column is numeric when every known value in it is a decimal number, unless ``case.codes``
-    lists it.
+    column is numeric when every known value in it is a decimal number, unless it holds names or
+    ranks: a column in ``case.codes`` or ``case.ordinal``, or the classes to be predicted.
 
     Parameters
     ----------
@@ -108,7 +144,11 @@ def read_table(
         _read_csv(source, name, case) if source.suffix == ".csv" else _read_parquet(source, name)
     )
     _check_columns(cells, name, case, need_target)
+    texts = {*texts, *case.codes, *(c for rule in case.ordinal for c in rule.columns)}
+    if case.task == "classification":
+        texts.add(case.target)
     frame = pd.DataFrame({c: _column(cells[c], c, case, c in texts) for c in cells}, copy=False)
+    _check_numbers(frame, name)
     _check_id(frame, name, case)
     return frame
 
@@ -163,12 +203,16 @@ def _read_parquet(source: Path, name: str) -> pd.DataFrame:
     import pyarrow.parquet
 
     try:
-        frame = pyarrow.parquet.read_table(source).to_pandas()
+        # Without what pandas once noted about its own types and index: only what the file holds.
+        # Whole numbers with gaps stay whole, as the text of a CSV cell would.
+        table = pyarrow.parquet.read_table(source)
+        frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{name} is not a Parquet table: {str(error).splitlines()[0]}") from None
     if frame.empty:
         raise InputError(f"{name} has a header but no rows")
     frame.columns = [str(c).strip() for c in frame.columns]
+    frame = frame.drop(columns=[c for c in frame.columns if c.startswith("__index_level_")])
     _check_header(list(frame.columns), name, Case(table=name, target="", task="regression"))
     return frame
 
@@ -201,15 +245,12 @@ def _listed(names: pd.Index, most: int = 12) -> str:
 
 
 def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Series:
-    is_text = is_text or column in case.codes
-    if pd.api.types.is_bool_dtype(values):
-        values = values.map({True: "yes", False: "no"})
-    if pd.api.types.is_numeric_dtype(values) and not is_text:
-        # Parquet brings its own types, and missing numbers as pandas writes them.
-        return values.astype("int64" if pd.api.types.is_integer_dtype(values) else "float64")
+    if values.dtype.kind in "if" and not is_text:  # from Parquet, which brings its own types
+        values = values.astype("int64" if values.dtype.kind == "i" else "float64")
+        return values.mask(values.isin([float(t) for t in case.missing if fullmatch(NUMBER, t)]))
     text = values.astype("str").str.rstrip()
     text = text.mask(text.isin(["", *case.missing]))
-    known = text.dropna()
+    known = text.dropna().str.lstrip()
     if not is_text and len(known) and known.str.fullmatch(NUMBER).all():
         return _number(text, known)
     return text.fillna(ABSENT) if column in case.absent else text
@@ -218,11 +259,22 @@ def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Ser
 def _number(text: pd.Series, known: pd.Series) -> pd.Series:
     if not known.str.fullmatch(INTEGER).all():
         return pd.to_numeric(text).astype("float64")
+    if known.str.len().max() > 20:  # a sign and 19 digits: as many as 64 bits hold
+        return text
     largest = max(abs(int(value)) for value in known)
     if len(known) == len(text):
         return text.astype("int64") if largest < 2**63 else text
     # With gaps it must be a float, which is exact only so far; a longer number is a name.
     return pd.to_numeric(text).astype("float64") if largest <= EXACT_IN_FLOAT else text
+
+
+def _check_numbers(frame: pd.DataFrame, name: str) -> None:
+    for column, values in frame.select_dtypes("float64").items():
+        for row in np.flatnonzero(values.abs() > LARGEST):
+            raise InputError(
+                f"{name}: {column} is {values.iloc[row]:g} in row {row + 1}, and no number may be "
+                f"beyond {LARGEST:.2g}; mend the cell, or leave it empty"
+            )
 
 
 def _check_id(frame: pd.DataFrame, name: str, case: Case) -> None:
@@ -234,7 +286,7 @@ def _check_id(frame: pd.DataFrame, name: str, case: Case) -> None:
         raise InputError(f"{name}: the id {case.id} is missing in row {row}")
     repeats = ids[ids.duplicated(keep=False)]
     if len(repeats):
-        first = repeats.iloc[0]
+        first = repeats.tolist()[0]
         rows = [int(i) + 1 for i in repeats.index[repeats == first][:3]]
         raise InputError(
             f"{name}: the id {case.id} repeats; {first!r} stands in rows "

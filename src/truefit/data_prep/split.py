@@ -5,10 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from truefit.data_prep.clean import column_roles
+from truefit.data_prep.read import NUMBER
 from truefit.params import Case
 from truefit.project import InputError
 
 MIN_ROWS = 20
+MIN_CLASS_ROWS = 5  # of each class, so that each of five folds has one
 
 
 class Split(NamedTuple):
@@ -53,6 +56,7 @@ def set_aside(
                 f"params.yaml: production_from {case.production_from!r} leaves no row of "
                 f"{case.table} to learn from"
             )
+    _check_number(development, case)  # which the exploration needs, and no rule can mend
     if case.time:
         production = production.sort_values(case.time, kind="stable")
     return development, production.reset_index(drop=True)
@@ -80,6 +84,8 @@ def split(development: pd.DataFrame, case: Case, *, test_share: float, seed: int
     from sklearn.model_selection import train_test_split
 
     _check_target(development, case)
+    _check_classes(development, "learn from", case)
+    _check_orders(development, case)
     if isinstance(development.index, pd.MultiIndex):
         parts = Split(development.loc["train"], development.loc["test"])
     else:
@@ -92,6 +98,8 @@ def split(development: pd.DataFrame, case: Case, *, test_share: float, seed: int
         )
     for name, part in parts._asdict().items():
         _check_size(len(part), name, case)
+        _check_classes(part, f"{name} with", case)
+    _check_features(parts.train, case)
     return Split(*(part.reset_index(drop=True) for part in parts))
 
 
@@ -100,6 +108,47 @@ def _check_size(rows: int, name: str, case: Case) -> None:
         raise InputError(
             f"{case.table}: only {rows} rows to {name} with; at least {MIN_ROWS} are needed"
         )
+
+
+def _check_number(rows: pd.DataFrame, case: Case) -> None:
+    target = rows[case.target].dropna()
+    if case.task == "classification" or pd.api.types.is_numeric_dtype(target):
+        return
+    odd = target[~target.str.fullmatch(NUMBER)]  # none, if all are numbers of too many digits
+    for value in [*odd, *target][:1]:
+        raise InputError(
+            f"{case.table}: the target {case.target} holds {value!r}, which is not a number; list "
+            "such texts under missing, or say task: classification"
+        )
+
+
+def _check_classes(rows: pd.DataFrame, purpose: str, case: Case) -> None:
+    if case.task != "classification":
+        return
+    positive = int((rows[case.target] == case.positive).sum())
+    for what, found in ((repr(case.positive), positive), ("the other", len(rows) - positive)):
+        if found < MIN_CLASS_ROWS:
+            raise InputError(
+                f"{case.table}: the target {case.target} is {what} in {found} of the rows to "
+                f"{purpose}; at least {MIN_CLASS_ROWS} are needed"
+            )
+
+
+def _check_orders(rows: pd.DataFrame, case: Case) -> None:
+    """An order must list every value, or the model would take the others for not known."""
+    for column in (c for rule in case.ordinal for c in rule.columns):
+        known = rows[column].dropna()
+        odd = known[~known.isin(case.order_of(column))]
+        if len(odd):
+            raise InputError(
+                f"{case.table}: {column} holds {odd.iloc[0]!r}, which its order under ordinal does "
+                "not list"
+            )
+
+
+def _check_features(train: pd.DataFrame, case: Case) -> None:
+    if not column_roles(train, case)["role"].isin(["number", "ordered", "category"]).any():
+        raise InputError(f"{case.table} has no column to predict {case.target} from")
 
 
 def _live_rows(table: pd.DataFrame, case: Case, share: float, seed: int) -> pd.Series:
@@ -113,7 +162,7 @@ def _live_rows(table: pd.DataFrame, case: Case, share: float, seed: int) -> pd.S
     ):
         raise InputError(
             f"params.yaml: production_from is {case.production_from!r}, which cannot be compared "
-            f"with the values of {case.time}, such as {table[case.time].iloc[0]!r}"
+            f"with the values of {case.time}, such as {table[case.time].tolist()[0]!r}"
         )
     return table[case.time] >= case.production_from
 
@@ -123,7 +172,8 @@ def _check_target(rows: pd.DataFrame, case: Case) -> None:
     target = rows[case.target]
     if target.nunique() == 1:
         raise InputError(
-            f"{where} is {target.iloc[0]!r} in every row to learn from; there is nothing to predict"
+            f"{where} is {target.tolist()[0]!r} in every row to learn from; there is nothing to "
+            "predict"
         )
     if case.task == "classification":
         classes = sorted(target.astype("str").unique())
@@ -137,13 +187,8 @@ def _check_target(rows: pd.DataFrame, case: Case) -> None:
                 f"{where} is never {case.positive!r}, which positive names; it is {classes[0]!r} "
                 f"or {classes[1]!r}"
             )
-    elif not pd.api.types.is_numeric_dtype(target):
-        odd = target[pd.to_numeric(target, errors="coerce").isna()].iloc[0]
-        raise InputError(
-            f"{where} holds {odd!r}, which is not a number; list such texts under missing, or say "
-            "task: classification"
-        )
-    elif case.log_target and (target <= 0).any():
+    _check_number(rows, case)
+    if case.log_target and (target <= 0).any():
         raise InputError(
             f"{where} is {target.min()} in a row, and only positive numbers have a logarithm; "
             "leave log_target out, or drop the row by a rule"

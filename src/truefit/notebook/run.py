@@ -44,6 +44,11 @@ PINNED_ON_X86 = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
 FRESH_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+# To a kernel through the file system, where there are such sockets: no TCP ports to race for, and
+# no warning that they are not encrypted. The path of a socket may have about 100 characters, so
+# its folder is /tmp, however long the path of this user's own temporary folder.
+POSIX = os.name == "posix"
+TRANSPORT = "ipc" if POSIX else "tcp"
 
 
 class NotebookError(TruefitError):
@@ -131,8 +136,9 @@ def _step(step: str) -> str:
 
 
 def _execute(source: Path, target: Path, values: dict, staging: Path, progress: bool) -> None:
-    # Imported before the variables are pinned: papermill's own bar is for the terminal.
+    # Imported before the variables are pinned, or papermill's bar would take them for its own.
     import papermill
+    import tqdm.auto  # noqa: F401
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
@@ -143,14 +149,13 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
                 target,
                 values,
                 kernel_name="python3",
-                progress_bar=progress,
+                progress_bar={"desc": f"{source.stem} {values['case']}"} if progress else False,
                 request_save_on_cell_execute=False,
                 record_timing=False,
                 coalesce_streams=True,
                 # A kernel that is told to stop would report that as an error of its own.
                 extra_arguments=["--log-level=50"],
-                # No TCP ports to race for, and no warning that they are not encrypted.
-                config=Config({"KernelManager": {"transport": "ipc"}}),
+                config=Config({"KernelManager": {"transport": TRANSPORT}}),
             )
     except PapermillExecutionError as error:
         raise _explained(error, source.stem, staging, target) from None
@@ -176,7 +181,7 @@ def _explained(error: Any, book: str, staging: Path, partial: Path) -> TruefitEr
 def pinned_environment(**more: str) -> Iterator[None]:
     """Pin what a kernel inherits, for the time of the block; see `PINNED`."""
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="truefit-") as fresh:
+    with tempfile.TemporaryDirectory(prefix="truefit-", dir="/tmp" if POSIX else None) as fresh:
         os.environ.update(PINNED | more)
         if platform.machine() in ("x86_64", "AMD64"):
             os.environ.update(PINNED_ON_X86)

@@ -82,12 +82,15 @@ def lead_by_fold(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> pd.D
     return ahead if metric in HIGHER_IS_BETTER else -ahead
 
 
-def leaderboard_table(board: pd.DataFrame, folds: int):
-    """The leaderboard for people: mean ± standard deviation of each metric."""
+def leaderboard_table(board: pd.DataFrame, folds: int, case: Case):
+    """The leaderboard for people: mean ± standard deviation, the deciding metric first."""
+    names = [m for m in board.columns if m in LABELS and m != main_metric(case)]
     shown = {
-        LABELS[m]: [f"{v:,.4g} ± {s:,.2g}" for v, s in board[[m, f"{m}_sd"]].to_numpy()]
-        for m in board.columns
-        if m in LABELS
+        LABELS[m]: [
+            f"{figures.to_spread(mean, spread)} ± {figures.to_spread(spread, spread)}"
+            for mean, spread in board[[m, f"{m}_sd"]].to_numpy()
+        ]
+        for m in (main_metric(case), *names)
     }
     return figures.table(
         pd.DataFrame(shown, index=board.index),
@@ -123,7 +126,9 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
     weights = np.ravel(pipeline[-1].coef_)
     if case.task == "classification" and list(model.classes_).index(case.positive) == 0:
         weights = -weights  # scikit-learn counts towards its second class
-    found = pd.DataFrame({"weight": weights}, index=pipeline[0].get_feature_names_out())
+    # Without the kind in front of it a name may stand twice: home_rent, and rent as a home.
+    names = [n.partition("__")[2] for n in pipeline[0].get_feature_names_out()]
+    found = pd.DataFrame({"weight": weights}, index=names)
     if case.log_target or case.task == "classification":
         found["factor"] = np.exp(found["weight"])
     order = np.lexsort((found.index, -found["weight"].abs().round(9)))

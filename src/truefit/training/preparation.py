@@ -1,7 +1,7 @@
 """Everything between the raw columns and the estimator, as steps of one scikit-learn pipeline.
 
-The exported bundle takes numbers as float32. So the first thing that happens to a number here is
-that it is rounded to float32: a tree never learns to tell apart what the bundle could not. All
+The exported bundle takes numbers as float32. So every number here is rounded to float32 before
+an estimator learns from it: a tree never learns to tell apart what the bundle could not. All
 arithmetic after that is in float64.
 """
 
@@ -139,12 +139,15 @@ def prepare(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
     )
-    scaling = [] if for_trees else [SimpleImputer(strategy="median"), StandardScaler()]
+    # The median is one more number, and is rounded like the others. A column that is empty in one
+    # training fold stays a column.
+    gaps = [] if for_trees else [SimpleImputer(strategy="median", keep_empty_features=True)]
+    scale = [] if for_trees else [StandardScaler()]
     rare = MergeRare(min_category_rows)
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     steps = [
-        ("number", make_pipeline(RoundToFloat32(), *scaling), kinds["number"]),
-        ("ordered", make_pipeline(fill(kinds["ordered"]), ranks, *scaling), kinds["ordered"]),
+        ("number", make_pipeline(*gaps, RoundToFloat32(), *scale), kinds["number"]),
+        ("ordered", make_pipeline(fill(kinds["ordered"]), ranks, *gaps, *scale), kinds["ordered"]),
         ("category", make_pipeline(fill(kinds["category"]), rare, one_hot), kinds["category"]),
     ]
-    return ColumnTransformer([s for s in steps if s[2]], verbose_feature_names_out=False)
+    return ColumnTransformer([s for s in steps if s[2]])

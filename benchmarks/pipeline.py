@@ -1,0 +1,136 @@
+"""What the notebooks cost over plain scripts, and what the whole pipeline costs.
+
+``make bench-pipeline`` writes ``pipeline.json`` beside this file. Each stage's notebook and the
+same cells as a plain script take turns, so that a busy machine slows both; the figure to quote is
+the difference of the medians.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from truefit.notebook import STEPS, notebook_of
+from truefit.notebook.run import pinned_environment
+
+ROOT = Path(__file__).parents[1]
+RESULT = Path(__file__).with_suffix(".json")
+CASE = "computers"
+ROUNDS = 5
+COPIED = ("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", "notebooks", "src")
+
+
+def seconds(*command: str, cwd: Path) -> float:
+    """The wall time of a command that must succeed."""
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-2000:]}")
+    return time.perf_counter() - start
+
+
+def project_copy(target: Path) -> Path:
+    """A copy of the project with a DVC of its own, so that nothing committed is touched."""
+    target.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target / name)
+    shutil.copytree(ROOT / "data" / "raw", target / "data" / "raw")
+    seconds("git", "init", "--quiet", cwd=target)
+    return initialised(target)
+
+
+def initialised(target: Path) -> Path:
+    seconds("dvc", "init", "--quiet", cwd=target)
+    for setting in ("core.analytics", "core.check_update"):
+        seconds("dvc", "config", setting, "false", cwd=target)
+    return target
+
+
+def as_script(step: str, target: Path) -> Path:
+    """The code of a step's notebook, without papermill, kernel and page."""
+    notebook = json.loads((ROOT / "notebooks" / f"{notebook_of(step)}.ipynb").read_text("utf-8"))
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    cells.insert(1, f"case = {CASE!r}")
+    script = target / f"{step}.py"
+    script.write_text("\n\n".join(cells), encoding="utf-8")
+    return script
+
+
+def stage_costs(top: Path) -> dict[str, dict[str, float]]:
+    """Seconds of each stage as a notebook and as a script, in pairs."""
+    found = {}
+    for step in STEPS:
+        script = as_script(step, top)
+        pairs = []
+        for _ in range(ROUNDS):
+            notebook = seconds("truefit", "run", step, "--case", CASE, cwd=top)
+            os.environ["TRUEFIT_PROJECT"] = str(top)
+            with pinned_environment():
+                plain = seconds(sys.executable, str(script), cwd=top)
+            del os.environ["TRUEFIT_PROJECT"]
+            pairs.append((notebook, plain))
+        notebook, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
+        found[step] = {
+            "notebook": round(notebook, 2),
+            "script": round(plain, 2),
+            "added": round(statistics.median(n - p for n, p in pairs), 2),
+        }
+        print(f"{step:12} {found[step]}")
+    return found
+
+
+def empty_pipeline(target: Path, stages: int) -> Path:
+    """A DVC pipeline of as many stages that do nothing."""
+    target.mkdir()
+    seconds("git", "init", "--quiet", cwd=target)
+    lines = ["stages:"]
+    for i in range(stages):
+        (target / f"in{i}").write_text(str(i), encoding="utf-8")
+        lines += [f"  s{i}:", f"    cmd: cp in{i} out{i}", f"    deps: [in{i}]", "    outs:"]
+        lines += [f"      - out{i}: {{cache: false}}"]
+    (target / "dvc.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    initialised(target)
+    seconds("dvc", "repro", cwd=target)
+    return target
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        top = project_copy(Path(scratch) / "project")
+        whole = seconds("dvc", "repro", "--force", cwd=top)
+        lock = (top / "dvc.lock").read_text(encoding="utf-8")
+        stages = lock.count("\n    cmd: ")
+        print(f"whole pipeline: {whole:.0f} s, {stages} stages")
+        empty = empty_pipeline(Path(scratch) / "empty", stages)
+        pairs = [
+            (seconds("dvc", "repro", cwd=top), seconds("dvc", "repro", cwd=empty))
+            for _ in range(ROUNDS)
+        ]
+        unchanged, nothing = (statistics.median(side) for side in zip(*pairs, strict=True))
+        print(f"nothing changed: {unchanged:.2f} s; an empty pipeline: {nothing:.2f} s")
+        stage = stage_costs(top)
+    result = {
+        "command": "make bench-pipeline",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "case": CASE,
+        "rounds": ROUNDS,
+        "whole pipeline, seconds": round(whole, 1),
+        "stages": stages,
+        "nothing changed, seconds": round(unchanged, 2),
+        "empty pipeline of as many stages, seconds": round(nothing, 2),
+        "nothing changed over empty, ratio": round(statistics.median(a / b for a, b in pairs), 2),
+        "stages, seconds": stage,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The shipped cases, split and fitted once for all tests, and bundles made of any model."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from truefit import bundle, data_prep, export, params, training
+from truefit.data_prep import Split
+from truefit.params import Case
+
+threadpool_limits(1)  # as in a stage; and several test processes share the cores
+
+ROOT = Path(__file__).parents[1]
+PARAMS = params.load(ROOT / "params.yaml")
+NAMES = list(PARAMS.cases)
+MODELS = [(name, m) for name in NAMES for m in getattr(PARAMS.training, PARAMS.cases[name].task)]
+LEARNED = [(name, m) for name, m in MODELS if m != "dummy"]
+VERDICT = {
+    "headline": {"confidence": 0.95},
+    "passed": True,
+    "checks": [{"check": "better than the dummy", "passed": True, "reason": "by far"}],
+}
+
+
+@cache
+def parts(name: str) -> tuple[Split, pd.DataFrame]:
+    """Train and test rows of a shipped case, and its live rows."""
+    case, chosen = PARAMS.cases[name], PARAMS.data_prep
+    development, live = data_prep.set_aside(
+        data_prep.collect(case), case, production_share=chosen.production_share, seed=chosen.seed
+    )
+    cleaned, _ = data_prep.clean(development, case)
+    return data_prep.split(cleaned, case, test_share=chosen.test_share, seed=chosen.seed), live
+
+
+def train(name: str) -> pd.DataFrame:
+    return parts(name)[0].train
+
+
+def held_out(name: str) -> pd.DataFrame:
+    return parts(name)[0].test
+
+
+def live(name: str) -> pd.DataFrame:
+    return parts(name)[1]
+
+
+def built(name: str, model: str):
+    """One candidate of a shipped case, not fitted."""
+    chosen = PARAMS.training
+    return training.build(
+        model,
+        train(name),
+        PARAMS.cases[name],
+        min_category_rows=chosen.min_category_rows,
+        seed=chosen.seed,
+    )
+
+
+@cache
+def fitted(name: str, model: str):
+    """One candidate of a shipped case, fitted on its training rows."""
+    return training.refit({model: built(name, model)}, train(name), PARAMS.cases[name])[model]
+
+
+@cache
+def schema(name: str) -> dict:
+    return data_prep.infer_schema(train(name), PARAMS.cases[name])
+
+
+def write_bundle(folder: Path, model, case: Case, described: dict, **more) -> bundle.Bundle:
+    """Export a fitted model as the notebook does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / bundle.MODEL
+    path.write_bytes(onnx_bytes(model))
+    said = {"name": "t", "winner": "m", "metrics": {}, "verdict": VERDICT} | more
+    content = export.manifest(model, described, case, files={bundle.MODEL: path}, **said)
+    (folder / bundle.MANIFEST).write_text(export.as_json(content), encoding="utf-8")
+    return bundle.Bundle(folder)
+
+
+def onnx_bytes(model) -> bytes:
+    return export.to_onnx(model, "t").SerializeToString(deterministic=True)
+
+
+def files(name: str, model: str) -> list[str]:
+    """Checksums of one candidate's file, and of its graph unless it is the dummy."""
+    fitted_model, file = fitted(name, model), io.BytesIO()
+    joblib.dump(fitted_model, file, compress=3)
+    contents = [file.getvalue()] + ([onnx_bytes(fitted_model)] if model != "dummy" else [])
+    return [hashlib.sha256(content).hexdigest() for content in contents]
+
+
+@cache
+def files_of_another_process() -> dict[str, list[str]]:
+    """`files` of every candidate, fitted in a process of its own that hashes texts otherwise."""
+    script = "import cases, json; print(json.dumps({f'{n} {m}': cases.files(n, m) for n, m in %s}))"
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    found = subprocess.run(
+        [sys.executable, "-c", script % MODELS],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": seed},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    return json.loads(found.stdout)

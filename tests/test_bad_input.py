@@ -1,0 +1,255 @@
+"""A mistake ends in one sentence and changes nothing; a good block runs the whole life cycle."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROWS = 240
+HOUSES = """\
+table: data/raw/houses.csv
+target: rent
+task: regression
+id: name
+codes: [zip]
+absent: [garden]
+ordinal: [{order: [bad, fair, good], columns: [state]}]
+drop_rows: [{when: area > 9000, reason: castles}]
+gate: [{metric: r2, at_least: 0.5}]
+units: {rent: euros a month}
+"""
+LOANS = """\
+table: data/raw/loans.parquet
+target: default
+task: classification
+positive: "1"
+time: day
+production_from: 2024-07-01
+"""
+
+
+def houses():
+    """A table for a regression, with numbers, texts, an order, gaps and an id."""
+    rng = np.random.default_rng(7)
+    area, state = rng.uniform(20, 200, ROWS).round(1), rng.integers(0, 3, ROWS)
+    rent = 300 + 8 * area + 200 * state + rng.normal(0, 60, ROWS)
+    return pd.DataFrame(
+        {
+            "name": [f"h{i}" for i in range(ROWS)],
+            "rent": rent.round(),
+            "area": np.where(rng.random(ROWS) < 0.1, np.nan, area),
+            "rooms": (area // 30 + 1).astype(int),
+            "state": np.array(["bad", "fair", "good"])[state],
+            "town": rng.choice(["Aachen", "Köln", "None"], ROWS),
+            "garden": rng.choice(["front", "back", None], ROWS),
+            "zip": rng.choice(["01067", "50667"], ROWS),
+        }
+    )
+
+
+def loans():
+    """A table for a classification whose classes are the numbers 0 and 1."""
+    rng = np.random.default_rng(8)
+    income = rng.lognormal(8, 0.5, ROWS).round()
+    chance = 1 / (1 + np.exp((income - 3000) / 500))
+    return pd.DataFrame(
+        {
+            "day": pd.date_range("2024-01-01", periods=ROWS).strftime("%Y-%m-%d"),
+            "income": income,
+            "owner": pd.array(rng.random(ROWS) < 0.5, dtype="boolean"),
+            "children": pd.array(np.where(rng.random(ROWS) < 0.1, None, 2), dtype="Int64"),
+            "default": (rng.random(ROWS) < chance).astype(int),
+        }
+    ).assign(children=lambda t: t["children"] + (t["income"] > 3000))
+
+
+def write(clone, block, table, name="houses.csv"):
+    """Make the block the only case of a project, ``mine``, and put its table in place."""
+    settings = (clone / "params.yaml").read_text(encoding="utf-8")
+    lines = "".join(f"    {line}\n" for line in block.splitlines())
+    sections = settings[settings.index("data_prep:\n") :]
+    content = f"cases:\n  mine:\n{lines}\n{sections}"
+    (clone / "params.yaml").write_text(content, encoding="utf-8")
+    target = clone / "data" / "raw" / name
+    if isinstance(table, bytes):
+        target.write_bytes(table)
+    elif target.suffix == ".parquet":
+        table.to_parquet(target)
+    elif table is not None:
+        table.to_csv(target, index=False)
+
+
+@pytest.fixture
+def mine(clone):
+    """A project with one case and the results of an earlier run that was good."""
+    write(clone, HOUSES, houses())
+    for last_good in (
+        "data/mine/train.parquet",
+        "data/mine/schema.json",
+        "models/mine/model.joblib",
+        "models/mine/bundle/model.onnx",
+        "reports/mine/01_data_prep.html",
+        "reports/mine/01_data_prep.ipynb",
+        "reports/gate/mine.json",
+    ):
+        (clone / last_good).parent.mkdir(parents=True, exist_ok=True)
+        (clone / last_good).write_text("the last good result", encoding="utf-8")
+    return clone
+
+
+def content(folder):
+    """Every file under a folder, hidden ones too, with its bytes."""
+    return {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def refused(truefit, project, *arguments):
+    """The sentence that a command is refused with, having changed nothing."""
+    before = content(project)
+    done = truefit(*arguments, cwd=project)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("truefit: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert content(project) == before
+    return done.stderr
+
+
+RUN = ("run", "01_data_prep", "--case", "mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprits"),
+    [
+        (("run", "01_data_prep", "--case", "yours"), ["yours", "known: mine", "params.yaml"]),
+        (("run", "01_data_prap", "--case", "mine"), ["01_data_prap", "01_data_prep"]),
+        ((*RUN, "-p", "sead=1"), ["sead", "did you mean seed?"]),
+        ((*RUN, "-p", "seed=one"), ["seed is 'one'", "integer"]),
+        ((*RUN, "-p", "seed=[1"), ["seed='[1'"]),
+        ((*RUN, "-p", "seed"), ["-p seed", "NAME=VALUE"]),
+    ],
+)
+def test_a_mistake_in_the_command_is_one_sentence(truefit, mine, arguments, culprits):
+    sentence = refused(truefit, mine, *arguments)
+    for culprit in culprits:
+        assert culprit in sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "culprits"),
+    [
+        ("log_traget: true", ["params.yaml", "cases.mine.log_traget", "did you mean log_target?"]),
+        ("log_target: yes", ["params.yaml", "cases.mine.log_target is 'yes'"]),
+        ("target: price", ["params.yaml, line 13", '"target"']),
+    ],
+)
+def test_a_mistake_in_params_yaml_is_one_sentence(truefit, mine, line, culprits):
+    write(mine, HOUSES + line, None)
+    sentence = refused(truefit, mine, *RUN)
+    for culprit in culprits:
+        assert culprit in sentence
+
+
+CSV = houses().to_csv(index=False).encode()
+PARQUET = HOUSES.replace(".csv", ".parquet")
+RULE = "\nblank: [{column: area, when: area >>> 3, reason: slips}]"
+TOWN = "table: data/raw/houses.csv\ntarget: town\ntask: classification\npositive: "
+NOT_A_TABLE = {
+    "no such file": (HOUSES.replace("houses", "huts"), CSV, ["data/raw/huts.csv"]),
+    "no target": (HOUSES.replace("rent\n", "price\n"), CSV, ["houses.csv", "'price'", "target"]),
+    "empty": (HOUSES, b"", ["houses.csv is empty"]),
+    "header only": (HOUSES, houses().head(0), ["houses.csv", "no rows"]),
+    "picture": (HOUSES, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["houses.csv", "not a CSV table"]),
+    "text as Parquet": (PARQUET, CSV, ["houses.parquet", "not a Parquet table"]),
+    "ragged row": (HOUSES, CSV + b"h999,1\n", ["houses.csv, line 242", "2 cells"]),
+    "columns of one name": (HOUSES, CSV.replace(b"town", b"area", 1), ["'area'", "more than once"]),
+    "repeated id": (HOUSES, pd.concat([houses()] * 2), ["id name repeats", "'h0'", "1, 241"]),
+    "rule": (HOUSES + RULE, CSV, ["params.yaml", "'area >>> 3'"]),
+    "constant": (HOUSES, houses().assign(rent=500), ["houses.csv", "rent is 500 in every row"]),
+    "text": (HOUSES, houses().replace({"rent": {houses()["rent"][9]: "?"}}), ["rent holds '?'"]),
+    "logarithm": (HOUSES + "log_target: true", houses().assign(rent=range(ROWS)), ["rent is 0"]),
+    "three classes": (TOWN + "Aachen", CSV, ["houses.csv", "town has 3 classes"]),
+    "no such class": (TOWN + "Bonn", houses().query("town > 'B'"), ["town is never 'Bonn'"]),
+}
+
+
+@pytest.mark.parametrize("mistake", NOT_A_TABLE)
+def test_a_mistake_in_the_table_is_one_sentence(truefit, mine, mistake):
+    block, table, culprits = NOT_A_TABLE[mistake]
+    write(mine, block, table, name="houses.parquet" if block is PARQUET else "houses.csv")
+    sentence = refused(truefit, mine, *RUN)
+    for culprit in culprits:
+        assert culprit in sentence
+
+
+def test_a_step_that_lacks_the_one_before_it_changes_nothing(truefit, mine):
+    (mine / "data/mine/train.parquet").unlink()
+    before = content(mine / "reports"), content(mine / "models")
+    done = truefit("run", "03_training", "--case", "mine", cwd=mine)
+    assert done.returncode == 1
+    assert "data/mine/train.parquet" in done.stderr
+    assert (content(mine / "reports"), content(mine / "models")) == before
+
+
+def test_a_cell_that_fails_unexpectedly_is_shown_and_its_notebook_kept(truefit, mine):
+    source = mine / "notebooks" / "01_data_prep.ipynb"
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    at = next(i for i, c in enumerate(notebook["cells"]) if c["cell_type"] == "code") + 1
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    notebook["cells"].insert(at, {**cell, "id": "oops", "source": "count = 0\n1 / count"})
+    source.write_text(json.dumps(notebook), encoding="utf-8")
+    before = {part: content(mine / part) for part in ("data", "models", "reports")}
+    done = truefit(*RUN, cwd=mine)
+    assert done.returncode == 1
+    assert done.stderr.startswith("truefit: cell ")
+    assert "    1 / count\nZeroDivisionError: division by zero\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") < 8
+    assert {part: content(mine / part) for part in ("data", "models", "reports")} == before
+    named = next(word.rstrip(",;") for word in done.stderr.split() if ".ipynb" in word)
+    partial = json.loads((mine / named).read_text(encoding="utf-8"))
+    assert any(output["output_type"] == "error"
+               for cell in partial["cells"] for output in cell.get("outputs", []))  # fmt: skip
+
+
+def life_cycle(truefit, project, **changes):
+    """Run every step for the case ``mine``, and score the rows of its live traffic."""
+    for step in ("01_data_prep", "03_training", "04_evaluation", "05_export"):
+        given = [word for change in changes.get(step[3:], []) for word in ("-p", change)]
+        done = truefit("run", step, "--case", "mine", *given, cwd=project)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"wrote reports/mine/{step}.html\n"
+    live = project / "data" / "mine" / "production.parquet"
+    rows, scored = pd.read_parquet(live), project / "scored.csv"
+    rows.to_csv(project / "live.csv", index=False)
+    where = ("--input", project / "live.csv", "--output", scored)
+    done = truefit("predict", "--case", "mine", *where, cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = truefit("index", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not content(project / ".staging")
+    return rows, pd.read_csv(scored)
+
+
+def test_one_block_runs_a_regression_of_one_s_own(truefit, clone):
+    write(clone, HOUSES, houses())
+    rows, scored = life_cycle(truefit, clone, training=["folds=3", "regression=[dummy, ridge]"])
+    assert len(rows) == round(0.2 * ROWS)
+    assert scored["name"].tolist() == rows["name"].tolist()
+    assert np.corrcoef(scored["prediction"], rows["rent"])[0, 1] > 0.8
+    verdict = json.loads((clone / "reports/gate/mine.json").read_text(encoding="utf-8"))
+    assert verdict["headline"]["metric"] == "rmse"
+    schema = json.loads((clone / "data/mine/schema.json").read_text(encoding="utf-8"))
+    assert schema["columns"]["state"]["categories"] == ["bad", "fair", "good"]
+    assert schema["columns"]["zip"]["categories"] == ["01067", "50667"]
+    assert "None" in schema["columns"]["town"]["categories"]
+
+
+def test_one_block_runs_a_classification_of_one_s_own(truefit, clone):
+    write(clone, LOANS, loans(), name="loans.parquet")
+    rows, scored = life_cycle(truefit, clone, training=["classification=[dummy, logistic]"])
+    assert rows["day"].min() == "2024-07-01"
+    assert scored["prediction"].isin([0, 1]).all()
+    assert scored["probability"].between(0, 1).all()
+    positive = rows["default"] == "1"
+    assert scored.loc[positive, "probability"].mean() > scored.loc[~positive, "probability"].mean()

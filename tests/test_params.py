@@ -1,0 +1,226 @@
+"""What params.yaml may say, and what a person is told when it says something else."""
+
+import ast
+import json
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from truefit import params
+from truefit.notebook import STEPS, notebook_of
+from truefit.project import InputError
+
+BLOCK = """\
+cases:
+  mine:
+    table: data/mine.csv
+    target: price
+    task: regression
+"""
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+SECTIONS = SHIPPED[SHIPPED.index("data_prep:\n") :]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a params.yaml of the given content."""
+
+    def load_text(content):
+        source = tmp_path / "params.yaml"
+        source.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return params.load(source)
+
+    return load_text
+
+
+def refusal(action, *arguments):
+    """The sentence that an action is refused with."""
+    with pytest.raises(InputError) as caught:
+        action(*arguments)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def with_line(line):
+    """The smallest file, with one more line in the block of its case."""
+    return f"{BLOCK}    {line}\n{SECTIONS}"
+
+
+def test_the_shipped_file_loads():
+    shipped = params.load(ROOT / "params.yaml")
+    assert list(shipped.cases) == ["ames", "credit", "computers"]
+    assert shipped.case("ames").log_target is True
+    assert shipped.case("ames").production_from == 2009
+    assert shipped.case("credit").positive == "bad"
+    assert shipped.case("computers").table == "data/raw/computers.csv"
+
+
+def test_a_block_needs_only_three_keys(load):
+    block = load(BLOCK + SECTIONS).case("mine")
+    assert (block.id, block.time, block.separator, block.absent) == (None, None, ",", [])
+
+
+def test_a_clone_of_the_project_finds_its_own_file(clone, monkeypatch):
+    (clone / "params.yaml").write_text(BLOCK + SECTIONS, encoding="utf-8")
+    monkeypatch.delenv("TRUEFIT_PROJECT", raising=False)
+    monkeypatch.chdir(clone / "notebooks")
+    assert list(params.load().cases) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("line", "culprits"),
+    [
+        ("log_traget: true", ["cases.mine.log_traget", "did you mean log_target?", "True"]),
+        ("colour: red", ["cases.mine.colour", "known: table, target, task", "'red'"]),
+        ("log_target: yes", ["cases.mine.log_target is 'yes'", "boolean"]),
+        ("log_target: 1", ["cases.mine.log_target is 1", "boolean"]),
+        ("absent: alley", ["cases.mine.absent is 'alley'", "list"]),
+        ("missing: [-999]", ["cases.mine.missing.0 is -999", "string"]),
+        ("separator: ';;'", ["cases.mine.separator is ';;'", "at most 1 character"]),
+        ("positive: good", ["cases.mine", "positive is for classification"]),
+        ("time: year", ["cases.mine", "time and production_from go together"]),
+        ("production_from: [2009]", ["cases.mine.production_from", "[2009]"]),
+        ("map: [x]", ["cases.mine", "map takes two columns"]),
+        ("ordinal: [{order: [1, 2], columns: [a]}]", ["cases.mine.ordinal.0.order.0 is 1"]),
+        ("ordinal: [{order: [a], columns: [a]}]", ["ordinal.0.order", "at least 2 items"]),
+        ("ordinal: [{order: [a, b], colums: [a]}]", ["ordinal.0.colums", "columns?"]),
+        ("drop_rows: [{when: a > 1}]", ["cases.mine.drop_rows.0.reason is missing"]),
+        ("gate: [{metric: r2}]", ["cases.mine.gate.0", "either at_least or at_most"]),
+        ("gate: [{metric: r2, at_least: '0.8'}]", ["gate.0.at_least is '0.8'", "number"]),
+        ("target: rent", ["line 6", 'duplicate key "target"', '"rent"']),
+        ("title: [a", ["params.yaml, line"]),
+        ("title: *a", ["line 6", "'a'"]),
+        ("title: a: b", ["line 6"]),
+    ],
+)
+def test_a_mistake_in_a_block_is_one_sentence_that_names_it(load, line, culprits):
+    sentence = refusal(load, with_line(line))
+    assert sentence.startswith("params.yaml")
+    for culprit in culprits:
+        assert culprit in sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "culprit"),
+    [
+        ("", "holds no keys"),
+        ("# a comment\n", "holds no keys"),
+        ("- a\n- b\n", "holds no keys"),
+        (b"cases: \xff\xfe", "is not UTF-8 text"),
+        ("cases: \x07", "special characters are not allowed"),
+        (BLOCK, "data_prep is missing"),
+        (SECTIONS, "cases is missing"),
+        ("cases:\n" + SECTIONS, "cases is None"),
+        (BLOCK.replace("    task: regression\n", "") + SECTIONS, "cases.mine.task is missing"),
+        (BLOCK.replace("regression", "guessing") + SECTIONS, "cases.mine.task is 'guessing'"),
+        (BLOCK.replace("mine:", "my-table:") + SECTIONS, "'my-table' cannot name a case"),
+        (BLOCK.replace("mine:", "raw:") + SECTIONS, "'raw' cannot name a case"),
+        (BLOCK.replace("mine:", "2024:") + SECTIONS, "cases.2024"),
+        (BLOCK.replace("regression", "classification") + SECTIONS, "needs positive"),
+        (BLOCK + SECTIONS.replace("seed: 20 ", "seed: twenty "), "data_prep.seed is 'twenty'"),
+        (BLOCK + SECTIONS.replace("seed: 20 ", "seed: 2.5 "), "data_prep.seed is 2.5"),
+        (BLOCK + SECTIONS.replace("seed: 20 ", "seed: -1 "), "data_prep.seed is -1"),
+        (BLOCK + SECTIONS.replace("test_share: 0.25", "test_share: 25"), "test_share is 25"),
+        (BLOCK + SECTIONS.replace("evaluation:", "evalution:"), "did you mean evaluation?"),
+        (BLOCK + SECTIONS + "deploy: {}\n", "deploy is not a known key"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_sentence_that_names_it(load, content, culprit):
+    assert culprit in refusal(load, content)
+
+
+def test_a_misspelt_key_is_named_before_the_key_that_is_missing_for_it(load):
+    sentence = refusal(load, BLOCK.replace("target:", "taget:") + SECTIONS)
+    assert "cases.mine.taget is not a known key; did you mean target?" in sentence
+
+
+def test_an_unknown_case_lists_the_known_ones(load):
+    shipped = load(SHIPPED)
+    assert "did you mean ames?" in refusal(shipped.case, "amos")
+    assert "known: ames, credit, computers" in refusal(shipped.case, "xyz")
+
+
+def test_numbers_and_words_mean_what_they_mean_in_yaml_1_2(load):
+    content = with_line("positive: no").replace("task: regression", "task: classification")
+    loaded = load(content.replace("tolerance: 0.00001", "tolerance: 1e-4"))
+    assert loaded.export.tolerance == 0.0001
+    assert loaded.case("mine").positive == "no"
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("2009", 2009), ("2.5", 2.5), ("'2009'", "2009"), ("2009-05-01", "2009-05-01")],
+)
+def test_production_from_is_a_number_or_a_text_and_a_date_is_a_text(load, written, value):
+    found = load(with_line(f"time: t\n    production_from: {written}")).case("mine")
+    assert found.production_from == value
+    assert type(found.production_from) is type(value)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_notebook_and_its_section_have_the_same_parameters(step):
+    notebook = json.loads((ROOT / f"notebooks/{notebook_of(step)}.ipynb").read_text("utf-8"))
+    (cell,) = (c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+    assigned = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse("".join(cell["source"])).body
+    }
+    shipped = params.load(ROOT / "params.yaml")
+    section = getattr(shipped, step).model_dump()
+    assert assigned == {"case": next(iter(shipped.cases)), **section}
+    assert list(assigned) == ["case", *section]
+
+
+@pytest.fixture(scope="module")
+def training():
+    return params.load(ROOT / "params.yaml").training
+
+
+def test_a_changed_parameter_gets_its_type_and_the_others_keep_their_values(training):
+    changed = params.override("training", training, {"folds": "3", "regression": "[ridge]"})
+    assert changed == training.model_dump() | {"folds": 3, "regression": ["ridge"]}
+    assert params.override("training", training, {}) == training.model_dump()
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_any_seed_can_be_given_as_text(training, seed):
+    assert params.override("training", training, {"seed": str(seed)})["seed"] == seed
+
+
+@given(text=st.text())
+def test_any_text_for_a_number_is_taken_as_that_number_or_refused(training, text):
+    try:
+        seed = params.override("training", training, {"seed": text})["seed"]
+    except InputError as error:
+        assert "seed" in str(error)
+    else:
+        assert type(seed) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "culprit"),
+    [
+        ("fold", "3", "fold is not a known key; did you mean folds?"),
+        ("folds", "three", "folds is 'three'"),
+        ("folds", "3.0", "folds is 3.0"),
+        ("folds", "", "folds is None"),
+        ("folds", "1", "folds is 1"),
+        ("folds", "[3", "folds='[3'"),
+        ("folds", "-_", "folds='-_'"),
+        ("folds", "a: b: c", "folds='a: b: c'"),
+        ("regression", "ridge", "regression is 'ridge'"),
+        ("regression", "[]", "regression is [], but should have at least 1 item"),
+    ],
+)
+def test_a_wrong_change_is_refused_by_name(training, name, text, culprit):
+    assert culprit in refusal(params.override, "training", training, {name: text})
+
+
+def test_a_notebook_s_own_values_are_checked_in_the_same_way(training):
+    values = training.model_dump()
+    assert params.section("training", **values) == training
+    sentence = refusal(lambda: params.section("training", **values | {"folds": "5"}))
+    assert sentence == "training: folds is '5', but should be a valid integer"

@@ -1,0 +1,47 @@
+"""The README says what the project does, and its numbers are those of the committed results."""
+
+import json
+import re
+
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def row(first):
+    """The cells of the table row that starts with ``first``."""
+    line = next(x for x in README.splitlines() if x.startswith(f"| {first}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_headline_figures_are_those_of_the_verdicts():
+    for file in sorted((ROOT / "reports" / "gate").glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))["headline"]
+        *_, winner, _, value, interval = row(file.stem)
+        assert winner == found["model"]
+        assert value == f"{found['value']:.3f}"
+        assert interval == f"{found['low']:.3f} to {found['high']:.3f}"
+
+
+def test_the_costs_are_those_of_the_benchmark():
+    found = json.loads((ROOT / "benchmarks" / "pipeline.json").read_text(encoding="utf-8"))
+    added = [stage["added"] for stage in found["stages, seconds"].values()]
+    assert row("the whole pipeline")[-1] == f"{found['whole pipeline, seconds']:.0f}"
+    assert row("`dvc repro` when nothing")[-1] == f"{found['nothing changed, seconds']:.1f}"
+    assert row("one stage as a notebook")[-1] == f"{min(added):.1f} to {max(added):.1f}"
+
+
+def test_every_target_and_file_it_names_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`make ([a-z-]+)`|\$ make ([a-z-]+)", README)):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_lock_has_hashes_and_names_no_index():
+    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=\S)", lock)
+    pinned = [e for e in entries if not e.startswith("#")]
+    assert pinned and all("==" in e and "--hash=sha256:" in e for e in pinned)
+    assert "://" not in lock and "--index" not in lock
