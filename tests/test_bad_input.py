@@ -25,7 +25,7 @@ target: default
 task: classification
 positive: "1"
 time: day
-production_from: 2024-07-01
+production_from: "2024-07-01"
 """
 
 
@@ -217,16 +217,16 @@ def life_cycle(truefit, project, **changes):
     for step in ("01_data_prep", "03_training", "04_evaluation", "05_export"):
         given = [word for change in changes.get(step[3:], []) for word in ("-p", change)]
         done = truefit("run", step, "--case", "mine", *given, cwd=project)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stderr == "" and done.returncode == 0
         assert done.stdout == f"wrote reports/mine/{step}.html\n"
     live = project / "data" / "mine" / "production.parquet"
     rows, scored = pd.read_parquet(live), project / "scored.csv"
     rows.to_csv(project / "live.csv", index=False)
     where = ("--input", project / "live.csv", "--output", scored)
     done = truefit("predict", "--case", "mine", *where, cwd=project)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == "" and done.returncode == 0
     done = truefit("index", cwd=project)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == "" and done.returncode == 0
     assert not content(project / ".staging")
     return rows, pd.read_csv(scored)
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import math
 import re
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from truefit.data_prep import (
     set_aside,
     split,
 )
-from truefit.data_prep.explore import outliers, target_numbers
+from truefit.data_prep.explore import outliers, robust_line, target_numbers
 from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
@@ -509,6 +510,7 @@ def test_nothing_of_the_test_or_live_rows_reaches_the_training_rows():
         (table(y=3), {}, ["target y is 3 in every row"]),
         (table(y=["5", "six"] * 50), {}, ["target y", "'six'", "not a number"]),
         (table(y=["5", "inf"] * 50), {}, ["target y", "'inf'", "not a number"]),
+        (table(y=None), {}, ["target y is empty in every row"]),
         (table(y=[*range(100)]), {"log_target": True}, ["target y is 0", "logarithm"]),
         (table(y=[*"abc"] * 33 + ["a"]), {"positive": "a"}, ["target y has 3 classes"]),
         (table(y=[*"ab"] * 50), {"positive": "c"}, ["never 'c'", "'a' or 'b'"]),
@@ -558,17 +560,22 @@ def test_an_order_is_kept_with_absent_below_it(ames):
     frame, block = ames
     schema = infer_schema(frame, block)["columns"]
     assert schema["exter_qual"]["categories"] == ["Po", "Fa", "TA", "Gd", "Ex"]
-    assert schema["pool_qc"]["categories"] == [ABSENT, "Po", "Fa", "TA", "Gd", "Ex"]
+    assert schema["pool_qc"]["categories"] == [ABSENT, "Fa", "TA", "Gd", "Ex"]  # no pool is Po
     assert schema["street"]["categories"] == sorted(schema["street"]["categories"])
 
 
 def test_a_long_table_is_searched_for_outliers_in_bounded_memory():
-    rows = 20_000
+    rows = 10_000  # of which all pairs would take 800 MB for each array of them
     x = np.random.default_rng(0).normal(size=rows)
     frame = pd.DataFrame({"a": x, "y": 3 * x + 0.1 * np.sin(np.arange(rows))})
     frame.loc[777, "y"] = 99.0
-    found = outliers(frame, case(), pd.DataFrame(index=["a"]))
+    tracemalloc.start()
+    line = robust_line(frame, case(), pd.DataFrame(index=["a"]))
+    found = outliers(frame, case(), line)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert found.index[0] == 778  # counted from 1
+    assert peak < 500e6
 
 
 # The schema

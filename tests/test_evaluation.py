@@ -200,7 +200,13 @@ def test_the_worst_rows_are_the_worst_and_come_in_order(update, y, p, order):
     worst = evaluation.worst_rows(rows, np.array(p), case, 3, ["x"])
     assert list(worst.index) == order
     assert list(worst["x"]) == [rows["x"][i - 1] for i in order]
-    assert list(worst["predicted"]) == [p[i - 1] for i in order]
+    assert list(worst.iloc[:, 1]) == [p[i - 1] for i in order]
+    # A table may have columns that are called like those that are shown.
+    for name in worst.columns[1:3]:
+        alike = evaluation.worst_rows(
+            rows.rename(columns={"x": name}), np.array(p), case, 3, [name]
+        )
+        assert list(alike.iloc[:, -1]) == list(worst["x"]) and alike.columns.is_unique
     named = case.model_copy(update={"id": "name"})
     assert list(evaluation.worst_rows(rows, np.array(p), named, 3).index) == [10 + i for i in order]
 

@@ -83,6 +83,7 @@ def test_a_clone_of_the_project_finds_its_own_file(clone, monkeypatch):
         ("positive: good", ["cases.mine", "positive is for classification"]),
         ("time: year", ["cases.mine", "time and production_from go together"]),
         ("production_from: [2009]", ["cases.mine.production_from", "[2009]"]),
+        ("production_from: 2009-05-01", ["cases.mine.production_from: 2009-05-01 needs quotes"]),
         ("map: [x]", ["cases.mine", "map takes two columns"]),
         ("ordinal: [{order: [1, 2], columns: [a]}]", ["cases.mine.ordinal.0.order.0 is 1"]),
         ("ordinal: [{order: [a], columns: [a]}]", ["ordinal.0.order", "at least 2 items"]),
@@ -152,9 +153,9 @@ def test_numbers_and_words_mean_what_they_mean_in_yaml_1_2(load):
 
 @pytest.mark.parametrize(
     ("written", "value"),
-    [("2009", 2009), ("2.5", 2.5), ("'2009'", "2009"), ("2009-05-01", "2009-05-01")],
+    [("2009", 2009), ("2.5", 2.5), ("'2009'", "2009"), ("'2009-05-01'", "2009-05-01")],
 )
-def test_production_from_is_a_number_or_a_text_and_a_date_is_a_text(load, written, value):
+def test_production_from_is_a_number_or_a_text(load, written, value):
     found = load(with_line(f"time: t\n    production_from: {written}")).case("mine")
     assert found.production_from == value
     assert type(found.production_from) is type(value)
@@ -180,8 +181,8 @@ def training():
 
 
 def test_a_changed_parameter_gets_its_type_and_the_others_keep_their_values(training):
-    changed = params.override("training", training, {"folds": "3", "regression": "[ridge]"})
-    assert changed == training.model_dump() | {"folds": 3, "regression": ["ridge"]}
+    changed = params.override("training", training, {"folds": "3", "regression": "[dummy, ridge]"})
+    assert changed == training.model_dump() | {"folds": 3, "regression": ["dummy", "ridge"]}
     assert params.override("training", training, {}) == training.model_dump()
 
 
@@ -212,6 +213,7 @@ def test_any_text_for_a_number_is_taken_as_that_number_or_refused(training, text
         ("folds", "-_", "folds='-_'"),
         ("folds", "a: b: c", "folds='a: b: c'"),
         ("regression", "ridge", "regression is 'ridge'"),
+        ("regression", "[ridge]", "regression lacks dummy"),
         ("regression", "[]", "regression is [], but should have at least 1 item"),
     ],
 )

@@ -171,7 +171,7 @@ def test_committed_numbers_come_out_again_on_another_kind_of_processor(tmp_path)
 def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path, case):
     copy = copy_project(tmp_path / "clone")
     small = {
-        "data_prep": ["-p", "noise_columns", "1000"],
+        "data_prep": ["-p", "noise_columns", "300"],
         "training": ["-p", "folds", "3"],
         "evaluation": ["-p", "resamples", "1000", "-p", "worst_rows", "3"],
         "export": [],

@@ -168,14 +168,17 @@ def write_predictions(rows: pd.DataFrame, target: Path) -> None:
     Raises
     ------
     InputError
-        If the suffix names another format, or the folder does not exist.
+        If the suffix names another format, or the file cannot be written there.
     """
     if target.suffix not in SUFFIXES:
         raise InputError(f"{target}: predictions can be written as {' or '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}")
-    with project.replacing(target) as partial:
-        if target.suffix == ".csv":
-            rows.to_csv(partial, index=False, lineterminator="\n")
-        else:
-            rows.to_parquet(partial, index=False)
+    try:
+        with project.replacing(target) as partial:
+            if target.suffix == ".csv":
+                rows.to_csv(partial, index=False, lineterminator="\n")
+            else:
+                rows.to_parquet(partial, index=False)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from truefit import figures
 from truefit.figures import significant
-from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, resample, truth
+from truefit.metrics import HIGHER_IS_BETTER, LABELS, THRESHOLD, metrics_of, resample, truth
 from truefit.params import Case
 from truefit.project import GateError
 
@@ -16,6 +16,33 @@ from truefit.project import GateError
 LINEAR = {"regression": "linear", "classification": "logistic"}
 # Digits kept in files: what a sum on another processor would not change.
 DIGITS = 6
+
+
+def reference_scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float]:
+    """Every metric as scikit-learn computes it, to check ours against."""
+    from sklearn import metrics as reference
+
+    actual = truth(y, case)
+    if case.task == "regression":
+        found = {
+            "mse": reference.mean_squared_error(actual, p),
+            "rmse": reference.root_mean_squared_error(actual, p),
+            "mae": reference.mean_absolute_error(actual, p),
+            "r2": reference.r2_score(actual, p),
+        }
+        if case.log_target:
+            found["rmse_log"] = reference.root_mean_squared_error(np.log(actual), np.log(p))
+        return found
+    called = p >= THRESHOLD
+    return {
+        "accuracy": reference.accuracy_score(actual, called),
+        "precision": reference.precision_score(actual, called, zero_division=0),
+        "recall": reference.recall_score(actual, called),
+        "f1": reference.f1_score(actual, called),
+        "roc_auc": reference.roc_auc_score(actual, p),
+        "average_precision": reference.average_precision_score(actual, p),
+        "brier": reference.brier_score_loss(actual, p),
+    }
 
 
 def bootstrap_weights(n_samples: int, resamples: int, seed: int) -> np.ndarray:
@@ -215,15 +242,18 @@ def worst_rows(
     model was of the wrong class in a classification.
     """
     actual = truth(test[case.target], case)
+    said = "predicted"
     if case.task == "classification":
-        error, name = np.abs(actual - p), "error"
+        error, name, said = np.abs(actual - p), "distance", f"probability of {case.positive}"
     elif case.log_target:
-        error, name = np.log(p / actual), "log error"
+        error, name = np.log(actual / p), "log(actual / predicted)"
     else:
-        error, name = p - actual, "error"
+        error, name = actual - p, "actual − predicted"
     order = np.argsort(-np.abs(error), kind="stable")[:most]
-    shown = pd.DataFrame({case.target: test[case.target], "predicted": p, name: error})
-    shown = shown.join(test[[c for c in extra if c != case.target]]).iloc[order]
+    shown = pd.DataFrame({case.target: test[case.target], said: p, name: error})
+    more = test[[c for c in extra if c != case.target]]
+    more = more.rename(columns={c: f"{c}, the column" for c in shown})
+    shown = shown.join(more).iloc[order]
     shown.index = test[case.id].iloc[order] if case.id else order + 1
     return shown
 

@@ -91,6 +91,8 @@ def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
     if isinstance(model, TransformedTargetRegressor):
         _append_exp(graph.graph)
     _rename(graph.graph, list(columns), ["label", "probability"] if classifies else ["prediction"])
+    # The converter keeps the operator sets in a set, whose order changes from process to process.
+    graph.opset_import.sort(key=lambda opset: opset.domain)
     onnx.checker.check_model(graph)
     return graph
 
@@ -320,6 +322,8 @@ def straddling_rows(model: BaseEstimator, row: pd.DataFrame, most: int = 2000) -
 
 
 def _neighbours(threshold: float) -> list[float]:
+    if not np.isfinite(threshold):  # it parts what is known from what is missing
+        return []
     single = np.float32(threshold)
     around = [np.nextafter(single, np.float32(s)) for s in (-np.inf, np.inf)]
     doubles = [np.nextafter(threshold, s) for s in (-np.inf, np.inf)]
@@ -409,7 +413,9 @@ def model_card(manifest: dict, case: Case, *, test_rows: int) -> str:
     )
     rules = [f"- Rows left out where `{r.when}`: {r.reason}." for r in case.drop_rows]
     rules += [f"- `{r.column}` blanked where `{r.when}`: {r.reason}." for r in case.blank]
+    rules += [f"- `{column}` not learned from: {why}." for column, why in case.drop_columns.items()]
     rules += [f"- Repeated rows left out: {case.drop_repeats}."] if case.drop_repeats else []
+    positive = f"; the positive class is `{case.positive}`" if case.positive else ""
     unit = f", in {case.unit(case.target)}" if case.unit(case.target) else ""
     kind = f"`{case.time}` before {case.production_from}" if case.time else "a random share"
     median = (
@@ -425,7 +431,7 @@ def model_card(manifest: dict, case: Case, *, test_rows: int) -> str:
 | | |
 |---|---|
 | predicts | `{case.target}`{unit} |
-| task | {case.task} |
+| task | {case.task}{positive} |
 | model | {manifest["model"]}, with all preparation inside |
 | inputs | {len(manifest["inputs"])} raw columns, listed in manifest.json |
 | trained on | {manifest["data"]["training_rows"]:,} rows ({kind}) |
@@ -454,7 +460,7 @@ Source: {case.source or "not stated"}.
 - The intervals say how well the figures above are known. They are not intervals of a single
   prediction.{median}
 - It says what goes together in these data, not what causes what.
-"""
+{f"- {case.caution}" if case.caution else ""}"""
 
 
 def plot_parity(table: pd.DataFrame, tolerance: float) -> None:
@@ -471,5 +477,5 @@ def plot_parity(table: pd.DataFrame, tolerance: float) -> None:
     figures.show(
         fig,
         f"Histogram of the differences between model and bundle in {len(table):,} rows; the "
-        f"tolerance is {tolerance:g}.",
+        f"tolerance is {tolerance:.0e}.",
     )

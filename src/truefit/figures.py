@@ -81,7 +81,7 @@ class _Table:
 
 def table(
     frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | str | None = None
-) -> _Table:
+) -> "_Table | Markdown":
     """A table with a caption, its numbers shown to the digits they deserve.
 
     Parameters
@@ -93,6 +93,8 @@ def table(
         For instance ``{"rmse": ".4f", "rows": ",d"}``. Without one, whole numbers are shown
         whole and others to four significant digits.
     """
+    if frame.empty:
+        return Markdown(f"*{caption}: none.*")
     shown = frame.copy().astype(object)
     for column in frame:
         given = formats if isinstance(formats, str) else (formats or {}).get(column)
@@ -116,12 +118,12 @@ def number(value: float, spec: str) -> str:
     return text.lstrip("+-") if zero else text.replace("-", "−")
 
 
-def significant(value: float, digits: int = 4, sign: str = "") -> str:
-    """A number to so many significant digits, never in powers of ten: 0.1094, 12.89, 12,891."""
+def significant(value: float, digits: int = 4) -> str:
+    """A number to so many significant digits, never in powers of ten: 0.1094, 12.89, 12,890."""
     if not math.isfinite(value) or value == 0:
-        return number(value, f"{sign},.0f")
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return number(value, f"{sign},.{decimals}f")
+        return number(value, ",.0f")
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return number(round(value, decimals), f",.{max(0, decimals)}f")
 
 
 def to_spread(value: float, spread: float, sign: str = "") -> str:

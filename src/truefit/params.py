@@ -4,6 +4,7 @@ The file is read as YAML 1.2, the dialect DVC uses, so ``1e-4`` is a number and 
 for both. A notebook gets typed values, never text to parse again.
 """
 
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -79,6 +80,7 @@ class Case(_Strict):
     title: str = ""
     about: str = ""
     source: str = ""
+    caution: str = ""
     positive: str | None = None
     id: str | None = None
     time: str | None = None
@@ -100,7 +102,10 @@ class Case(_Strict):
     @field_validator("production_from", mode="before")
     @classmethod
     def _number_or_text(cls, value: Any) -> Any:
-        # Pydantic would say of each type in turn that it is not this one.
+        # Pydantic would say of each type in turn that it is not this one. A date without quotes
+        # would stop DVC, and a table holds texts.
+        if isinstance(value, date):
+            raise ValueError(f"{value} needs quotes, because YAML takes it for more than a text")
         if isinstance(value, bool | dict | list):
             raise ValueError(f"{value!r} is neither a number nor a text")
         return value
@@ -144,7 +149,7 @@ class DataPrep(_Strict):
     seed: Seed
     test_share: float = Field(gt=0, lt=1)
     production_share: float = Field(gt=0, lt=1)
-    noise_columns: int = Field(ge=20)
+    noise_columns: int = Field(ge=100)
 
 
 class Training(_Strict):
@@ -155,6 +160,13 @@ class Training(_Strict):
     min_category_rows: int = Field(ge=1)
     regression: list[str] = Field(min_length=1)
     classification: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _with_dummy(self) -> "Training":
+        for task in ("regression", "classification"):
+            if "dummy" not in getattr(self, task):
+                raise ValueError(f"{task} lacks dummy, which the gate compares the winner with")
+        return self
 
 
 class Evaluation(_Strict):
@@ -236,20 +248,12 @@ def override(step: str, defaults: BaseModel, changes: dict[str, str]) -> dict[st
 
 
 def _parsed(text: str, where: str) -> Any:
-    """What a text means as YAML 1.2, with a date read as the text it is."""
+    """What a text means as YAML 1.2."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import SafeConstructor
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    class Constructor(SafeConstructor):
-        """A class of its own, because it keeps a register of its own."""
-
-    # YAML 1.2 has no dates, and neither has a table: production_from: 2024-05-01 is a text.
-    Constructor.add_constructor("tag:yaml.org,2002:timestamp", Constructor.construct_yaml_str)
-    reader = YAML(typ="safe", pure=True)
-    reader.Constructor = Constructor
     try:
-        return reader.load(text)
+        return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         several = "\n" in text and error.problem_mark
         line = f", line {error.problem_mark.line + 1}" if several else ""

@@ -74,7 +74,7 @@ def column_roles(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
         elif column == case.id:
             rows[column] = ("id", "names a row and says nothing about it")
         elif column == case.time:
-            rows[column] = ("time", "orders rows; a model cannot extrapolate it")
+            rows[column] = ("time", "orders rows; live rows lie beyond every time in training")
         elif column in case.drop_columns:
             rows[column] = ("dropped", case.drop_columns[column])
         elif frame[column].nunique() <= 1:

@@ -1,5 +1,7 @@
 """Look at rows before a model does: statistics worth knowing and the figures that show them."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -62,9 +64,10 @@ def ordered_medians(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by column, with ``order`` (its values, lowest first) and ``0``, ``1``, …: the
-        median of the target (the share of the positive class in a classification) at that rank,
-        missing where no row has the value.
+        Indexed by column, with ``order`` (its values, lowest first), ``one way`` (``yes`` if the
+        typical target never turns back along it) and ``0``, ``1``, …: the median of the target
+        (the share of the positive class in a classification) at that rank, missing where no row
+        has the value.
     """
     y = target_numbers(frame, case)
     rows = {}
@@ -74,7 +77,11 @@ def ordered_medians(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
             groups = y.groupby(frame[name])
             typical = groups.mean() if case.task == "classification" else groups.median()
             found = typical.reindex(order).to_numpy()
-            rows[name] = {"order": " < ".join(order)} | {str(i): v for i, v in enumerate(found)}
+            steps = np.diff(found[~np.isnan(found)])
+            rows[name] = {
+                "order": " < ".join(order),
+                "one way": "yes" if (steps >= 0).all() or (steps <= 0).all() else "no",
+            } | {str(i): v for i, v in enumerate(found)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -284,7 +291,11 @@ def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) 
     ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.grid(False)
-    ax.set_title(f"{len(groups)} groups of features that say nearly the same")
+    ax.set_title(
+        "A group of features\nthat say nearly the same"
+        if len(groups) == 1
+        else f"{len(groups)} groups of features that say nearly the same"
+    )
     fig.colorbar(image, label="rank correlation", shrink=0.8)
     words = "; ".join(" with ".join(g) for g in groups)
     return figures.show(
@@ -292,45 +303,70 @@ def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) 
     )
 
 
-def outliers(
-    frame: pd.DataFrame, case: Case, strength: pd.DataFrame, most: int = 10
-) -> pd.DataFrame:
-    """The rows furthest from what their strongest number would lead one to expect.
+class Line(NamedTuple):
+    """A straight line from a feature to the target, or to its logarithm if the case takes it."""
 
-    A straight line is drawn through the target (its logarithm if the case takes it) and the
-    quantity (a number with more than 20 values) with the strongest relation to it, by Theil and
-    Sen's method, which a few odd rows cannot bend; in a long table, through rows at even
-    distances. A row's score is its distance from the line in
-    units of 1.4826 times the median distance, which is the standard deviation if the distances
-    are normal.
+    feature: str
+    slope: float
+    intercept: float
+
+
+def robust_line(frame: pd.DataFrame, case: Case, strength: pd.DataFrame) -> Line | None:
+    """A line that a few odd rows cannot bend, through the target and its strongest quantity.
+
+    The quantity is the number with the strongest relation that has no gap and more than 20
+    values. The method is Theil and Sen's, over at most 3,000 rows spread evenly.
+
+    Parameters
+    ----------
+    strength : DataFrame
+        From `relations`.
 
     Returns
     -------
-    DataFrame
-        The rows with a score beyond 4, furthest first, ``most`` at most, with their ``mark`` in the
-        figure, their ``score``, the number and the target, indexed by the id, or by the row's
-        number from 1. Empty for a classification.
+    Line or None
+        None for a classification, and where there is no such number.
     """
     from scipy.stats import theilslopes
 
     numbers = as_numbers(frame, case)
     names = [
-        n
-        for n in strength.index
-        if n in numbers and numbers[n].notna().all() and numbers[n].nunique() > 20
+        name
+        for name in strength.index
+        if name in numbers and numbers[name].notna().all() and numbers[name].nunique() > 20
     ]
     if case.task == "classification" or not names:
-        return pd.DataFrame()
-    y = target_numbers(frame, case)
-    y = np.log(y) if case.log_target else y
-    x = numbers[names[0]]
-    some = np.linspace(0, len(x) - 1, min(len(x), MOST_PAIRED)).round().astype(int)
+        return None
+    some = np.linspace(0, len(frame) - 1, min(len(frame), MOST_PAIRED)).round().astype(int)
+    y, x = _on_line_scale(frame, case), numbers[names[0]]
     slope, intercept, *_ = theilslopes(y.iloc[some], x.iloc[some])
-    distance = y - (intercept + slope * x)
+    return Line(names[0], float(slope), float(intercept))
+
+
+def _on_line_scale(frame: pd.DataFrame, case: Case) -> pd.Series:
+    y = target_numbers(frame, case)
+    return np.log(y) if case.log_target else y
+
+
+def outliers(frame: pd.DataFrame, case: Case, line: Line | None, most: int = 10) -> pd.DataFrame:
+    """The rows furthest from the line.
+
+    A row's score is its distance from the line in units of 1.4826 times the median distance,
+    which is the standard deviation if the distances are normal.
+
+    Returns
+    -------
+    DataFrame
+        The rows with a score beyond 4, furthest first, ``most`` at most, with their ``mark`` in the
+        figure, their ``score``, the feature and the target, indexed by the id, or by the row's
+        number from 1. Empty if there is no line.
+    """
+    if line is None:
+        return pd.DataFrame()
+    x = frame[line.feature]
+    distance = _on_line_scale(frame, case) - (line.intercept + line.slope * x)
     score = distance / (1.4826 * distance.abs().median())
-    found = pd.DataFrame(
-        {"score": score, names[0]: frame[names[0]], case.target: frame[case.target]}
-    )
+    found = pd.DataFrame({"score": score, line.feature: x, case.target: frame[case.target]})
     found.index = frame[case.id] if case.id else pd.RangeIndex(1, len(frame) + 1)
     found = found[found["score"].abs() > 4]
     found = found.iloc[np.argsort(-found["score"].abs().to_numpy(), kind="stable")[:most]]
@@ -338,37 +374,43 @@ def outliers(
     return found
 
 
-def plot_outliers(frame: pd.DataFrame, found: pd.DataFrame, case: Case) -> None:
-    """The rows around their strongest number, with the named ones marked."""
-    if found.empty:
-        return figures.say("No row stands out against its strongest number.")
-    name = found.columns[2]
+def plot_outliers(frame: pd.DataFrame, case: Case, line: Line | None, found: pd.DataFrame) -> None:
+    """The rows, the line, and the rows furthest from it, marked."""
+    if line is None:
+        return figures.say(
+            "The target is a class, so there is no line for a row to be far from."
+            if case.task == "classification"
+            else "No number without gaps has enough values to draw a line through."
+        )
+    name, target = line.feature, case.target
+    ends = np.linspace(frame[name].min(), frame[name].max(), 200)
+    expected = line.intercept + line.slope * ends
     fig, ax = figures.new()
-    ax.scatter(frame[name], frame[case.target], s=7, alpha=0.4, linewidths=0, label="all rows")
+    ax.scatter(frame[name], frame[target], s=7, alpha=0.4, linewidths=0, label="all rows")
+    ax.plot(
+        ends, np.exp(expected) if case.log_target else expected, color=figures.GREY, label="line"
+    )
     ax.scatter(
-        found[name],
-        found[case.target],
+        *(found[name], found[target]) if len(found) else ([], []),
         s=38,
         facecolors="none",
         edgecolors=figures.ORANGE,
         linewidths=1.4,
-        label="furthest from the rest",
+        label="furthest from it",
     )
-    for mark, x, y in zip(found["mark"], found[name], found[case.target], strict=True):
-        ax.annotate(str(mark), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for mark, x, y in found[["mark", name, target]].to_numpy() if len(found) else ():
+        ax.annotate(f"{mark:g}", (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
     if case.log_target:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter("{x:,.0f}")
         ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set(
-        xlabel=case.label(name),
-        ylabel=case.label(case.target),
-        title="Rows that do not fit their strongest number",
-    )
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.set(xlabel=case.label(name), ylabel=case.label(target), title="Rows far from the line")
     ax.legend(loc="lower right")
-    names = ", ".join(str(i) for i in found.index)
-    return figures.show(fig, f"Scatter of {case.target} against {name}; marked rows: {names}.")
+    marked = ", ".join(str(i) for i in found.index) or "none"
+    return figures.show(
+        fig, f"Scatter of {target} against {name} with a line; rows far from it: {marked}."
+    )
 
 
 def plot_map(frame: pd.DataFrame, case: Case) -> None:

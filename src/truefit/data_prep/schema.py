@@ -6,6 +6,8 @@ from truefit.data_prep.clean import column_roles
 from truefit.data_prep.read import checksums
 from truefit.params import Case
 
+UNSEEN = ("target", "time", "dropped")  # roles of columns that a model never sees
+
 
 def infer_schema(train: pd.DataFrame, case: Case) -> dict:
     """Describe the training rows.
@@ -39,7 +41,9 @@ def infer_schema(train: pd.DataFrame, case: Case) -> dict:
         if name == case.id or known.empty:
             pass  # a name has no range, and an empty column tells nothing
         elif described["type"] == "text":
-            described["categories"] = case.order_of(name) or sorted(known.unique())
+            occur = set(known)
+            order = case.order_of(name)
+            described["categories"] = [v for v in order if v in occur] if order else sorted(occur)
         else:
             described |= {"minimum": known.min().item(), "maximum": known.max().item()}
         columns[name] = {k: v for k, v in described.items() if v not in (None, "")}
@@ -49,7 +53,7 @@ def infer_schema(train: pd.DataFrame, case: Case) -> dict:
 def check(frame: pd.DataFrame, schema: dict) -> pd.DataFrame:
     """Check rows against the schema of the training rows, with pandera.
 
-    Only what a model sees is checked: the target may be unknown, and time goes on.
+    Only what a model sees, and the id, is checked: the target may be unknown, and time goes on.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def check(frame: pd.DataFrame, schema: dict) -> pd.DataFrame:
     """
     import pandera.pandas as pa
 
-    seen = {n: c for n, c in schema["columns"].items() if c["role"] not in ("target", "time")}
+    seen = {n: c for n, c in schema["columns"].items() if c["role"] not in UNSEEN}
     found = []
     for name in [n for n, c in seen.items() if c["type"] != "text" and n in frame]:
         numbers = pd.to_numeric(frame[name], errors="coerce")

@@ -56,7 +56,7 @@ def set_aside(
                 f"params.yaml: production_from {case.production_from!r} leaves no row of "
                 f"{case.table} to learn from"
             )
-    _check_number(development, case)  # which the exploration needs, and no rule can mend
+    _check_known(development, case)  # the exploration needs it, and no rule can mend it
     if case.time:
         production = production.sort_values(case.time, kind="stable")
     return development, production.reset_index(drop=True)
@@ -110,8 +110,11 @@ def _check_size(rows: int, name: str, case: Case) -> None:
         )
 
 
-def _check_number(rows: pd.DataFrame, case: Case) -> None:
+def _check_known(rows: pd.DataFrame, case: Case) -> None:
+    """There must be a target, and in a regression it must be a number."""
     target = rows[case.target].dropna()
+    if target.empty:
+        raise InputError(f"{case.table}: the target {case.target} is empty in every row")
     if case.task == "classification" or pd.api.types.is_numeric_dtype(target):
         return
     odd = target[~target.str.fullmatch(NUMBER)]  # none, if all are numbers of too many digits
@@ -187,7 +190,7 @@ def _check_target(rows: pd.DataFrame, case: Case) -> None:
                 f"{where} is never {case.positive!r}, which positive names; it is {classes[0]!r} "
                 f"or {classes[1]!r}"
             )
-    _check_number(rows, case)
+    _check_known(rows, case)
     if case.log_target and (target <= 0).any():
         raise InputError(
             f"{where} is {target.min()} in a row, and only positive numbers have a logarithm; "
@@ -228,13 +231,19 @@ def leak_by_scaling(
 
 
 def leak_by_selection(
-    y: np.ndarray, *, noise_columns: int, keep: int = 20, test_share: float, seed: int
+    y: np.ndarray,
+    *,
+    noise_columns: int,
+    test_share: float,
+    seed: int,
+    keep: int = 20,
+    repeats: int = 10,
 ) -> tuple[float, float]:
-    """R² of a linear model on pure noise: features selected by all rows, and by training rows.
+    """Mean R² of a linear model on pure noise: features selected by all rows, or by training rows.
 
     The features are drawn at random and know nothing of ``y``, so an honest score is at or
-    below zero. See Hastie, Tibshirani and Friedman, The Elements of Statistical Learning,
-    section 7.10.2.
+    below zero on average. See Hastie, Tibshirani and Friedman, The Elements of Statistical
+    Learning, section 7.10.2.
 
     Parameters
     ----------
@@ -243,6 +252,8 @@ def leak_by_selection(
         How many random features are drawn.
     keep : int
         How many are selected, those most related to ``y``.
+    repeats : int
+        How often features are drawn and rows split; the scores are averaged.
 
     Returns
     -------
@@ -253,11 +264,16 @@ def leak_by_selection(
     from sklearn.model_selection import train_test_split
     from sklearn.pipeline import make_pipeline
 
-    noise = np.random.default_rng(seed).standard_normal((len(y), noise_columns))
-    part = {"test_size": test_share, "random_state": seed}
-    selected = SelectKBest(f_regression, k=keep).fit_transform(noise, y)  # the leak
-    train, test, y_train, y_test = train_test_split(selected, y, **part)
-    leaky = LinearRegression().fit(train, y_train).score(test, y_test)
-    train, test, y_train, y_test = train_test_split(noise, y, **part)
-    model = make_pipeline(SelectKBest(f_regression, k=keep), LinearRegression())
-    return leaky, model.fit(train, y_train).score(test, y_test)
+    rng = np.random.default_rng(seed)
+    scores = []
+    for repeat in range(repeats):
+        noise = rng.standard_normal((len(y), noise_columns))
+        part = {"test_size": test_share, "random_state": seed + repeat}
+        selected = SelectKBest(f_regression, k=keep).fit_transform(noise, y)  # the leak
+        train, test, y_train, y_test = train_test_split(selected, y, **part)
+        leaky = LinearRegression().fit(train, y_train).score(test, y_test)
+        train, test, y_train, y_test = train_test_split(noise, y, **part)
+        model = make_pipeline(SelectKBest(f_regression, k=keep), LinearRegression())
+        scores.append((leaky, model.fit(train, y_train).score(test, y_test)))
+    leaky, honest = np.mean(scores, axis=0)
+    return float(leaky), float(honest)

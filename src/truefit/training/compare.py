@@ -117,7 +117,8 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by prepared column, largest effect first, with ``weight``, and ``factor``, its
+        Indexed by prepared column, largest effect first, with ``step`` (one standard deviation of
+        a number, in words), ``weight``, and ``factor``, its
         exponential, where effects multiply (a logged target, or odds). Empty for another model.
     """
     pipeline = unwrap(model)
@@ -129,10 +130,24 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
     # Without the kind in front of it a name may stand twice: home_rent, and rent as a home.
     names = [n.partition("__")[2] for n in pipeline[0].get_feature_names_out()]
     found = pd.DataFrame({"weight": weights}, index=names)
+    found.insert(0, "step", _steps(pipeline[0], case))
     if case.log_target or case.task == "classification":
         found["factor"] = np.exp(found["weight"])
     order = np.lexsort((found.index, -found["weight"].abs().round(9)))
     return found.iloc[order]
+
+
+def _steps(preparation, case: Case) -> list[str]:
+    """One standard deviation of each prepared number, with its unit; empty for a category."""
+    steps = []
+    for kind, step, columns in preparation.transformers_:
+        if kind == "category":
+            steps += [""] * len(step[-1].get_feature_names_out())
+        elif kind != "remainder":
+            units = ["ranks" if kind == "ordered" else case.unit(c) for c in columns]
+            sizes = [figures.significant(s, 3) for s in step[-1].scale_]
+            steps += [f"{s} {u}".strip() for s, u in zip(sizes, units, strict=True)]
+    return steps
 
 
 def plot_folds(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> None:

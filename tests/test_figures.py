@@ -1,0 +1,150 @@
+"""Figures and tables look the same each time, and speak to those who cannot see them."""
+
+import re
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from PIL import Image
+from traitlets.config import Config
+
+from truefit import figures
+
+
+def draw(scale=1.0):
+    fig, ax = figures.new(height=2)
+    ax.plot(np.linspace(0, scale, 20), np.linspace(0, 1, 20) ** 2, label="a")
+    ax.set(xlabel="x, metres", title="A title")
+    ax.legend()
+    return fig
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        yield InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+        InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shown(shell):
+    """What reaches the notebook, one output for each figure that is shown."""
+    with capture_output() as captured:
+        yield captured
+
+
+@pytest.mark.parametrize("alt", ["", "  \n"])
+def test_a_figure_without_a_text_is_refused(alt, shown):
+    with pytest.raises(ValueError, match="text that says what it shows"):
+        figures.show(draw(), alt)
+    assert not shown.outputs
+
+
+def test_a_figure_is_a_picture_and_its_text(shown):
+    figures.show(draw(), "A line that rises.")
+    [output] = shown.outputs
+    data, said = output.data, output.metadata["image/png"]
+    assert set(data) == {"image/png", "text/plain"} and data["text/plain"] == "A line that rises."
+    picture = Image.open(BytesIO(data["image/png"]))
+    # 7.2 by 2 inches, at 100 pixels to the inch on the page and twice that in the file.
+    assert (said["alt"], said["width"], said["height"]) == ("A line that rises.", 720, 200)
+    assert picture.size == (1440, 400)
+    assert not picture.info.keys() & {"Software", "Creation Time", "date"}
+    colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
+    assert (255, 255, 255) in colours and len(colours) > 5
+
+
+def test_the_same_figure_is_the_same_file(shown):
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    figures.show(draw(), "a")
+    plt.rcParams["axes.linewidth"] = 5  # a notebook's own settings do not reach the next figure
+    figures.show(draw(), "a")
+    figures.show(draw(scale=2), "a")
+    first, second, other = (output.data["image/png"] for output in shown.outputs)
+    assert first == second != other
+    assert plt.get_fignums() == before
+
+
+def cells(table):
+    return re.findall(r"<td>(.*?)</td>", table._repr_html_())
+
+
+def test_numbers_are_shown_to_the_digits_they_deserve():
+    frame = pd.DataFrame(
+        {
+            "whole": [-1234567, 0, 12],
+            "share": [-0.00001, 0.5, np.nan],
+            "text": ["a", None, "c"],
+            "yes": [True, False, True],
+        }
+    )
+    assert cells(figures.table(frame, "c", {"share": ".2f"})) == [
+        "−1,234,567", "0.00", "a", "True", "0", "0.50", "", "False", "12", "", "c", "True",
+    ]  # fmt: skip
+    assert cells(figures.table(frame[["whole", "share"]], "c", ".1f"))[:2] == ["−1234567.0", "0.0"]
+    assert cells(figures.table(pd.DataFrame({"x": [0.123456789]}), "c"))[0].startswith("0.123")
+    counts = pd.DataFrame({"n": pd.array([1000, None], dtype="Int64")})
+    assert cells(figures.table(counts, "c")) == ["1,000", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (-1.5, ".1f", "−1.5"),
+        (-0.04, ".1f", "0.0"),
+        (0.04, "+.1f", "0.0"),
+        (1.25, "+.2f", "+1.25"),
+        (-1e-7, ".1e", "−1.0e−07"),
+        (1234.5, ",.0f", "1,234"),
+        (-0.001, ".0%", "0%"),
+        (float("-inf"), ".2f", "−inf"),
+        (float("nan"), ".2f", "nan"),
+    ],
+)
+def test_a_number_has_a_real_minus_and_zero_has_no_sign(value, spec, text):
+    assert figures.number(value, spec) == text
+
+
+@given(st.floats(-1e6, 1e6), st.integers(0, 5))
+def test_a_number_that_is_shown_can_be_read_again(value, decimals):
+    text = figures.number(value, f",.{decimals}f")
+    assert "-" not in text and float(text.replace("−", "-").replace(",", "")) == round(
+        value, decimals
+    )
+    assert not (text.startswith("−") and float(text[1:].replace(",", "")) == 0)
+
+
+@given(st.floats(1e-6, 1e9) | st.floats(-1e9, -1e-6))
+def test_significant_digits_say_the_number_to_four_digits_in_full(value):
+    text = figures.significant(value)
+    assert "e" not in text
+    assert float(text.replace("−", "-").replace(",", "")) == pytest.approx(value, rel=6e-4)
+
+
+def test_a_table_is_html_and_text_and_shows_markup_as_it_is():
+    frame = pd.DataFrame({"a<b": ["<script>x</script>", "long " * 40]}, index=["r&d", "two"])
+    table = figures.table(frame, 'R² < 1 & "so on"')
+    data, _ = DisplayFormatter().format(table)
+    assert {"text/plain", "text/html"} <= set(data)
+    html = data["text/html"]
+    assert "<caption>R² &lt; 1 &amp; &quot;so on&quot;</caption>" in html
+    assert "<script>" not in html and "&lt;script&gt;" in html and "a&lt;b" in html
+    assert ("long " * 40).strip() in html  # no text is cut off
+    assert data["text/plain"].startswith('R² < 1 & "so on"\n')
+    assert "r&amp;d" in html and "r&d" in data["text/plain"]
+
+
+def test_a_table_leaves_the_frame_as_it_was():
+    frame = pd.DataFrame({"x": [1.5, np.nan]})
+    before = frame.copy()
+    figures.table(frame, "c")._repr_html_()
+    pd.testing.assert_frame_equal(frame, before)
