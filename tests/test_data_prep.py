@@ -656,3 +656,10 @@ def test_scaling_before_the_split_changes_the_score_a_little():
     assert leaky != honest
     assert abs(leaky - honest) < 0.1
     assert np.isnan(leak_by_scaling(np.empty((200, 0)), x[:, 0], **SHARES)).all()
+
+
+def test_a_code_from_parquet_is_the_code_from_csv_even_where_some_are_missing(tmp_path):
+    table = pd.DataFrame({"zone": [20.0, np.nan, 30.0], "y": [1.5, 2.5, 3.5]})
+    table.to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet", case(codes=["zone"]))
+    assert found["zone"].tolist()[::2] == ["20", "30"] and found["zone"].isna()[1]

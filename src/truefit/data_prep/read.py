@@ -248,6 +248,8 @@ def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Ser
     if values.dtype.kind in "if" and not is_text:  # from Parquet, which brings its own types
         values = values.astype("int64" if values.dtype.kind == "i" else "float64")
         return values.mask(values.isin([float(t) for t in case.missing if fullmatch(NUMBER, t)]))
+    if values.dtype.kind == "f":  # a code from Parquet with gaps: 20.0 is the code 20
+        values = values.map(lambda v: f"{v:.0f}" if v.is_integer() else str(v), na_action="ignore")
     text = values.astype("str").str.rstrip()
     text = text.mask(text.isin(["", *case.missing]))
     known = text.dropna().str.lstrip()
