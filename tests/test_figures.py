@@ -6,8 +6,6 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
@@ -94,40 +92,6 @@ def test_numbers_are_shown_to_the_digits_they_deserve():
     assert cells(figures.table(pd.DataFrame({"x": [0.123456789]}), "c"))[0].startswith("0.123")
     counts = pd.DataFrame({"n": pd.array([1000, None], dtype="Int64")})
     assert cells(figures.table(counts, "c")) == ["1,000", ""]
-
-
-@pytest.mark.parametrize(
-    ("value", "spec", "text"),
-    [
-        (-1.5, ".1f", "−1.5"),
-        (-0.04, ".1f", "0.0"),
-        (0.04, "+.1f", "0.0"),
-        (1.25, "+.2f", "+1.25"),
-        (-1e-7, ".1e", "−1.0e−07"),
-        (1234.5, ",.0f", "1,234"),
-        (-0.001, ".0%", "0%"),
-        (float("-inf"), ".2f", "−inf"),
-        (float("nan"), ".2f", "nan"),
-    ],
-)
-def test_a_number_has_a_real_minus_and_zero_has_no_sign(value, spec, text):
-    assert figures.number(value, spec) == text
-
-
-@given(st.floats(-1e6, 1e6), st.integers(0, 5))
-def test_a_number_that_is_shown_can_be_read_again(value, decimals):
-    text = figures.number(value, f",.{decimals}f")
-    assert "-" not in text and float(text.replace("−", "-").replace(",", "")) == round(
-        value, decimals
-    )
-    assert not (text.startswith("−") and float(text[1:].replace(",", "")) == 0)
-
-
-@given(st.floats(1e-6, 1e9) | st.floats(-1e9, -1e-6))
-def test_significant_digits_say_the_number_to_four_digits_in_full(value):
-    text = figures.significant(value)
-    assert "e" not in text
-    assert float(text.replace("−", "-").replace(",", "")) == pytest.approx(value, rel=6e-4)
 
 
 def test_a_table_is_html_and_text_and_shows_markup_as_it_is():

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from truefit import figures
-from truefit.figures import significant
+from truefit.digits import significant, to_spread
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, THRESHOLD, metrics_of, resample, truth
 from truefit.params import Case
 from truefit.project import GateError
@@ -212,7 +212,7 @@ def _digits(table: pd.DataFrame, sign: str) -> pd.DataFrame:
     shown = table.astype(object)
     for name, row in table.iterrows():
         for end in ("value", "low", "high"):
-            shown.loc[name, end] = figures.to_spread(row[end], row["high"] - row["low"], sign)
+            shown.loc[name, end] = to_spread(row[end], row["high"] - row["low"], sign)
     return shown.rename(index=LABELS)
 
 

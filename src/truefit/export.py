@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from truefit import figures
 from truefit.bundle import FORMAT, Bundle
-from truefit.figures import significant
+from truefit.digits import significant
 from truefit.metrics import LABELS, predictions
 from truefit.params import Case
 from truefit.project import InputError

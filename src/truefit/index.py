@@ -4,6 +4,7 @@ import json
 from html import escape
 
 from truefit import params, project
+from truefit.digits import to_spread
 from truefit.notebook import STEPS, notebook_of
 from truefit.notebook.render import markdown, page
 from truefit.project import InputError
@@ -19,11 +20,6 @@ TITLES = {
     "training": "the candidates, compared on the same folds",
     "evaluation": "the winner on the test rows, and the gate",
     "export": "the bundle, and the proof that it answers the same",
-}
-LABELS = {
-    "rmse_log": "RMSE of the logarithm",
-    "rmse": "RMSE",
-    "roc_auc": "ROC AUC",
 }
 
 
@@ -56,7 +52,8 @@ def _count(tables: int) -> str:
 
 def _card(name: str, case: params.Case, verdict: dict) -> str:
     found = verdict["headline"]
-    low, high = f"{found['low']:.3f}", f"{found['high']:.3f}"
+    spread = found["high"] - found["low"]
+    value, low, high = (to_spread(found[end], spread) for end in ("value", "low", "high"))
     badge = ("pass", "Gate passed") if verdict["passed"] else ("fail", "Gate failed")
     reasons = "".join(
         f"<li>{escape(c['check'])}: {escape(c['reason'])}</li>"
@@ -68,8 +65,8 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
 <section class="card" aria-labelledby="{name}">
 <h2 id="{name}">{escape(case.title or name)}</h2>
 <p>{escape(case.about)}</p>
-<p class="headline">{found["value"]:.3f} <small>{low} to {high}</small></p>
-<p>{LABELS[found["metric"]]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows,
+<p class="headline">{value} <small>{low} to {high}</small></p>
+<p>{found["label"]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows,
 with its {found["confidence"]:.0%} interval, by <code>{found["model"]}</code>{_plainly(found)}</p>
 <p><span class="badge {badge[0]}">{badge[1]}</span></p>
 {f"<ul>{reasons}</ul>" if reasons else ""}
@@ -81,7 +78,7 @@ def _plainly(found: dict) -> str:
     """The headline in plain words."""
     if found["metric"] == "rmse_log":
         return (
-            f". Predictions are typically within about {found['value'] * 100:.0f} % of the truth."
+            f". A miss is about {found['value'] * 100:.0f} % of the value, as a root mean square."
         )
     if found["metric"] == "roc_auc":
         return (

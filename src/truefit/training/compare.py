@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from truefit import figures
+from truefit.digits import significant, to_spread
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, scores
 from truefit.params import Case
 from truefit.training.shelf import unwrap
@@ -87,7 +88,7 @@ def leaderboard_table(board: pd.DataFrame, folds: int, case: Case):
     names = [m for m in board.columns if m in LABELS and m != main_metric(case)]
     shown = {
         LABELS[m]: [
-            f"{figures.to_spread(mean, spread)} ± {figures.to_spread(spread, spread)}"
+            f"{to_spread(mean, spread)} ± {to_spread(spread, spread)}"
             for mean, spread in board[[m, f"{m}_sd"]].to_numpy()
         ]
         for m in (main_metric(case), *names)
@@ -145,7 +146,7 @@ def _steps(preparation, case: Case) -> list[str]:
             steps += [""] * len(step[-1].get_feature_names_out())
         elif kind != "remainder":
             units = ["ranks" if kind == "ordered" else case.unit(c) for c in columns]
-            sizes = [figures.significant(s, 3) for s in step[-1].scale_]
+            sizes = [significant(s, 3) for s in step[-1].scale_]
             steps += [f"{s} {u}".strip() for s, u in zip(sizes, units, strict=True)]
     return steps
 

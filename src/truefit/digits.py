@@ -1,0 +1,25 @@
+"""Numbers for people: to the digits they deserve, the same on every machine."""
+
+import math
+
+
+def number(value: float, spec: str) -> str:
+    """A number for people: with a real minus sign, and never a negative zero."""
+    text = format(value, spec)
+    # A zero that rounding made negative would differ between machines, and mean nothing.
+    zero = math.isfinite(value) and not any(c in text for c in "123456789")
+    return text.lstrip("+-") if zero else text.replace("-", "−")
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number to so many significant digits, never in powers of ten: 0.1094, 12.89, 12,890."""
+    if not math.isfinite(value) or value == 0:
+        return number(value, ",.0f")
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return number(round(value, decimals), f",.{max(0, decimals)}f")
+
+
+def to_spread(value: float, spread: float, sign: str = "") -> str:
+    """A number to the digits it deserves: two digits of the spread it is known with."""
+    decimals = 1 - math.floor(math.log10(spread)) if spread > 0 else 3
+    return number(round(value, decimals), f"{sign},.{max(0, decimals)}f")
