@@ -28,6 +28,8 @@ def test_the_costs_are_those_of_the_benchmark():
     added = [stage["added"] for stage in found["stages, seconds"].values()]
     assert row("the whole pipeline")[-1] == f"{found['whole pipeline, seconds']:.0f}"
     assert row("`dvc repro` when nothing")[-1] == f"{found['nothing changed, seconds']:.1f}"
+    empty = found["empty pipeline of as many stages, seconds"]
+    assert row("an empty DVC pipeline")[-1] == f"{empty:.1f}"
     assert row("one stage as a notebook")[-1] == f"{min(added):.1f} to {max(added):.1f}"
 
 
