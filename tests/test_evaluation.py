@@ -1,5 +1,7 @@
 """Intervals, paired differences, the gate, and the rows that are most wrong."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -223,3 +225,12 @@ def test_a_metric_is_shown_to_two_digits_of_its_interval():
     columns = {"value": [-12.3456, 0.5], "low": [-12.5, 0.4999], "high": [-12.0, 0.5001]}
     shown = repr(evaluation.difference_table(pd.DataFrame(columns, index=["mae", "r2"]), "c"))
     assert "−12.35" in shown and "+0.50000" in shown
+
+
+def test_many_test_rows_are_resampled_in_bounded_memory():
+    y, p = sample(CLASS, n=30_000)
+    tracemalloc.start()
+    summary(CLASS, y, p, resamples=400)  # all at once, a metric of ranks would take 600 MB
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6

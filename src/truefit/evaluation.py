@@ -53,12 +53,13 @@ def bootstrap_weights(n_samples: int, resamples: int, seed: int) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (resamples + 1, n_samples)
+    ndarray of uint16, of shape (resamples + 1, n_samples)
     """
-    drawn = np.random.default_rng(seed).multinomial(
-        n_samples, np.full(n_samples, 1 / n_samples), size=resamples
-    )
-    return np.vstack([np.ones(n_samples), drawn])
+    rng, shares = np.random.default_rng(seed), np.full(n_samples, 1 / n_samples)
+    weights = np.ones((resamples + 1, n_samples), dtype=np.uint16)
+    for counts in weights[1:]:
+        counts[:] = rng.multinomial(n_samples, shares)
+    return weights
 
 
 def intervals(

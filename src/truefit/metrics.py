@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from truefit.params import Case
 
 THRESHOLD = 0.5  # of the probability, from which on a row is called positive
+AT_ONCE = 2_000_000  # weights in one computation, 16 MB, however many rows are tested
 HIGHER_IS_BETTER = {"r2", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
 LABELS = {
     "mse": "MSE",
@@ -151,8 +152,12 @@ def resample(y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case) -> di
     -------
     dict from name to ndarray of shape (n_resamples,)
     """
-    actual = truth(y, case)
-    return {name: metric(actual, p, weights) for name, metric in metrics_of(case).items()}
+    actual, rows = truth(y, case), max(1, AT_ONCE // len(p))
+    found = []
+    for first in range(0, len(weights), rows):
+        block = weights[first : first + rows].astype(float)
+        found.append({name: metric(actual, p, block) for name, metric in metrics_of(case).items()})
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float]:
