@@ -11,7 +11,7 @@ from truefit.project import InputError
 
 TITLE = "From a table to a model in production"
 ABOUT = """
-{tables} on their way from a first look to a model that can be used. Every figure on these
+Tables of data on their way from a first look to a model that can be used. Every figure on these
 pages was computed by the notebook that the page was made from; each figure of quality comes with
 an interval, on rows that nothing was fitted on.
 """
@@ -39,15 +39,8 @@ def write_index() -> None:
             raise InputError(f"{name} has no verdict in reports/gate yet; run its evaluation first")
         verdict = json.loads(file.read_text(encoding="utf-8"))
         cards.append(_card(name, case, verdict))
-    body = (
-        markdown(f"# {TITLE}\n" + ABOUT.format(tables=_count(len(cards))))
-        + f'<div class="cards">{"".join(cards)}</div>'
-    )
+    body = markdown(f"# {TITLE}\n{ABOUT}") + f'<div class="cards">{"".join(cards)}</div>'
     project.write_text(page(title=TITLE, body=body), "reports", "index.html")
-
-
-def _count(tables: int) -> str:
-    return "One table" if tables == 1 else f"{tables} tables"
 
 
 def _card(name: str, case: params.Case, verdict: dict) -> str:

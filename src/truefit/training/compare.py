@@ -85,7 +85,8 @@ def lead_by_fold(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> pd.D
 
 def leaderboard_table(board: pd.DataFrame, folds: int, case: Case):
     """The leaderboard for people: mean ± standard deviation, the deciding metric first."""
-    names = [m for m in board.columns if m in LABELS and m != main_metric(case)]
+    # The MSE is the square of the RMSE, and would only make the table wider.
+    names = [m for m in board.columns if m in LABELS and m not in ("mse", main_metric(case))]
     shown = {
         LABELS[m]: [
             f"{to_spread(mean, spread)} ± {to_spread(spread, spread)}"
