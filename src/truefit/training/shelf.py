@@ -18,25 +18,21 @@ from truefit.training.preparation import prepare
 
 
 class Candidate(NamedTuple):
-    """A model on the shelf: for which task, what it is, and the preparation it needs."""
+    """A model on the shelf: what it is, and the preparation it needs."""
 
-    task: str
     make: Callable[[int], BaseEstimator]  # from a seed
     for_trees: bool = False
 
 
 # To add a model, add a line here and its name in params.yaml.
 SHELF = {
-    ("regression", "dummy"): Candidate("regression", lambda seed: DummyRegressor()),
+    ("regression", "dummy"): Candidate(lambda seed: DummyRegressor()),
     # The columns of 0 and 1 of one category add up to 1, so the matrix lacks full rank, and only
     # predictions are determined. They are, because the preparation has put all on one scale:
     # singular values below tol times the largest are rounding errors.
-    ("regression", "linear"): Candidate("regression", lambda seed: LinearRegression(tol=1e-6)),
-    ("regression", "ridge"): Candidate(
-        "regression", lambda seed: RidgeCV(alphas=np.logspace(-2, 4, 25))
-    ),
+    ("regression", "linear"): Candidate(lambda seed: LinearRegression(tol=1e-6)),
+    ("regression", "ridge"): Candidate(lambda seed: RidgeCV(alphas=np.logspace(-2, 4, 25))),
     ("regression", "hist_gradient_boosting"): Candidate(
-        "regression",
         lambda seed: HistGradientBoostingRegressor(
             learning_rate=0.06,
             max_iter=300,
@@ -47,14 +43,9 @@ SHELF = {
         ),
         for_trees=True,
     ),
-    ("classification", "dummy"): Candidate(
-        "classification", lambda seed: DummyClassifier(strategy="prior")
-    ),
-    ("classification", "logistic"): Candidate(
-        "classification", lambda seed: LogisticRegression(max_iter=1000)
-    ),
+    ("classification", "dummy"): Candidate(lambda seed: DummyClassifier(strategy="prior")),
+    ("classification", "logistic"): Candidate(lambda seed: LogisticRegression(max_iter=1000)),
     ("classification", "hist_gradient_boosting"): Candidate(
-        "classification",
         lambda seed: HistGradientBoostingClassifier(
             learning_rate=0.05,
             max_iter=120,
