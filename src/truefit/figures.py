@@ -15,14 +15,7 @@ from matplotlib.figure import Figure
 
 from truefit.digits import number, significant
 
-BLUE, ORANGE, GREEN, PINK, SKY, GREY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#8A8A8A",
-)
+BLUE, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#8A8A8A"
 STYLE = Path(__file__).with_name("figures.mplstyle")
 DPI = 200  # twice what the page shows, so that a sharp screen gets sharp lines
 COLOURS = 128  # of the palette a figure is reduced to, which makes its file three times smaller
