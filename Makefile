@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The stages call `truefit` and `python` by name; they must find this environment's.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help repro test verify lab lock tidy lint bench-pipeline environment
+.PHONY: help repro test verify lab lock tidy lint bench-pipeline bench-solver environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: environment ## check code and notebooks without changing them
 
 bench-pipeline: environment ## measure what the notebooks cost over plain scripts; writes benchmarks/pipeline.json
 	python benchmarks/pipeline.py
+
+bench-solver: environment ## measure least_squares beside other solvers; writes benchmarks/solver.json
+	python benchmarks/solver.py
 
 environment: $(VENV)/complete
 
