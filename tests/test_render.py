@@ -211,6 +211,21 @@ def test_headings_of_the_same_text_have_their_own_ids():
     assert html.count("<h1") == 1
 
 
+def test_a_page_without_a_case_leads_home_beside_it_and_to_no_page_of_a_case():
+    cells = [md("See [01](01_data_prep.ipynb#Data), [maths](02_regression_maths.ipynb#Data).")]
+    alone = main_of(*cells, home="index.html", links=[("02 maths", "")])
+    assert "<p>See 01, maths.</p>" in alone
+    links = [("01 data", ""), ("02 maths", "../02_regression_maths.html")]
+    assert 'href="../02_regression_maths.html#Data"' in main_of(*cells, links=links)
+
+
+def test_links_of_a_text_from_another_page_become_text():
+    text = "See [`a`](#a), [*b*](02_maths.ipynb) and $x$."
+    assert "<a" in markdown(text)
+    told = markdown(text, links=False)
+    assert "<a" not in told and "<code>a</code>" in told and "<math>" in told
+
+
 def test_the_title_is_the_first_heading_and_what_it_was_run_on():
     notebook = new_notebook(cells=[md("# From *table* to $X$ & more")])
     html = render(notebook, title_context="House sales", links=[("Data", ""), ("Maths", "m.html")])

@@ -33,9 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser("run", help="execute the notebook of one step for one case")
+    run = commands.add_parser("run", help="execute the notebook of one step")
     run.add_argument("step", help="for instance 03_training")
-    run.add_argument("--case", required=True, help="a block under cases: in params.yaml")
+    run.add_argument(
+        "--case", help="a block under cases: in params.yaml, for a step that is about one"
+    )
     run.add_argument(
         "-p",
         "--parameter",

@@ -28,7 +28,7 @@ def new(width: float = 7.2, height: float = 3.6, **subplots: Any):
     return plt.subplots(figsize=(width, height), **subplots)
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str, *, colours: int = COLOURS) -> None:
     """Show a figure with a text that says what it shows, and close it.
 
     Parameters
@@ -36,6 +36,8 @@ def show(figure: Figure, alt: str) -> None:
     figure : Figure
     alt : str
         What a person would tell somebody who cannot see the figure.
+    colours : int, optional
+        Of the palette. A drawing of few lines needs fewer than one with a scale of colours.
     """
     from PIL import Image
 
@@ -45,7 +47,7 @@ def show(figure: Figure, alt: str) -> None:
     figure.savefig(raw, format="png", dpi=DPI, metadata={"Software": None})
     plt.close(figure)
     image = Image.open(raw).convert("RGB")
-    image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+    image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         small, format="PNG", optimize=True
     )
     size = {"width": image.width // 2, "height": image.height // 2}

@@ -1,11 +1,12 @@
-"""The front page: for each case the headline, the verdict of the gate, and the way to its pages."""
+"""The front page: each case with its verdict and pages, what is for every case, and the claims."""
 
 import json
+from collections.abc import Iterable
 from html import escape
 
 from truefit import params, project
 from truefit.digits import to_spread
-from truefit.notebook import STEPS, notebook_of
+from truefit.notebook import all_runs, claims_of_run, label_of, page_of
 from truefit.notebook.render import markdown, page
 from truefit.project import InputError
 
@@ -17,14 +18,21 @@ an interval, on rows that nothing was fitted on.
 """
 TITLES = {
     "data_prep": "the table, what is wrong with it, and the split",
+    "regression_maths": "what a linear model computes, each formula with numbers beside it",
     "training": "the candidates, compared on the same folds",
     "evaluation": "the winner on the test rows, and the gate",
     "export": "the bundle, and the proof that it answers the same",
 }
+CLAIMS = """
+## Claims to check
+
+Many texts say what stands in quotation marks here. Each of these claims was run as it is printed,
+and failed. What is true stands below it; the number leads to the code and to what it did.
+"""
 
 
 def write_index() -> None:
-    """Write ``reports/index.html`` from the verdicts under ``reports/gate``.
+    """Write ``reports/index.html`` from the verdicts and the claims of all runs.
 
     Raises
     ------
@@ -39,7 +47,14 @@ def write_index() -> None:
             raise InputError(f"{name} has no verdict in reports/gate yet; run its evaluation first")
         verdict = json.loads(file.read_text(encoding="utf-8"))
         cards.append(_card(name, case, verdict))
-    body = markdown(f"# {TITLE}\n{ABOUT}") + f'<div class="cards">{"".join(cards)}</div>'
+    shared = "".join(_link(step, case) for step, case in all_runs([]))
+    body = (
+        markdown(f"# {TITLE}\n{ABOUT}")
+        + f'<div class="cards">{"".join(cards)}</div>'
+        + markdown("## For every case")
+        + f"<ul>{shared}</ul>"
+        + _claims(settings.cases)
+    )
     project.write_text(page(title=TITLE, body=body), "reports", "index.html")
 
 
@@ -53,7 +68,7 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
         for c in verdict["checks"]
         if not c["passed"]
     )
-    links = "".join(_link(name, step, verdict["passed"]) for step in STEPS)
+    links = "".join(_link(s, c, verdict["passed"]) for s, c in all_runs([name]) if c)
     return f"""
 <section class="card" aria-labelledby="{name}">
 <h2 id="{name}">{escape(case.title or name)}</h2>
@@ -81,9 +96,27 @@ def _plainly(found: dict) -> str:
     return "."
 
 
-def _link(name: str, step: str, passed: bool) -> str:
-    book = notebook_of(step)
-    label = f"{book[:2]} {step.replace('_', ' ')}"
+def _link(step: str, case: str | None, passed: bool = True) -> str:
+    label = label_of(step)
     if step == "export" and not passed:
         return f"<li>{label}: not exported, because the gate failed</li>"
-    return f'<li><a href="{name}/{book}.html">{label}</a>: {TITLES[step]}</li>'
+    return f'<li><a href="{page_of(step, case)}">{label}</a>: {TITLES[step]}</li>'
+
+
+def _claims(cases: Iterable[str]) -> str:
+    """Every claim once, by its number, with what is true; nothing if there are no claims."""
+    found: dict[str, dict] = {}
+    for step, case in all_runs(cases):
+        file = project.path("reports", "claims", claims_of_run(step, case))
+        if file.is_file():
+            for claim in json.loads(file.read_text(encoding="utf-8")):
+                found.setdefault(claim["number"], claim)  # the first case speaks for all
+    if not found:
+        return ""
+    items = "".join(_claim(**claim) for claim in found.values())
+    return f'{markdown(CLAIMS)}<dl class="claims">{items}</dl>'
+
+
+def _claim(number: str, claim: str, truth: str, page: str, anchor: str) -> str:
+    said = markdown(f"“{claim}”\n\n**What is true.** {truth}", links=False)
+    return f'<dt><a href="{page}#{anchor}">Claim {number}</a></dt><dd>{said}</dd>'

@@ -22,7 +22,7 @@ from truefit import project
 from truefit.project import InputError
 
 # Names that folders under reports/ and data/ have already.
-RESERVED_CASES = {"gate", "raw"}
+RESERVED_CASES = {"claims", "gate", "raw"}
 
 # NumPy takes any seed from 0; scikit-learn's must fit in 32 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -152,6 +152,13 @@ class DataPrep(_Strict):
     noise_columns: int = Field(ge=100)
 
 
+class RegressionMaths(_Strict):
+    """Parameters of 02_regression_maths."""
+
+    seed: Seed
+    resamples: int = Field(ge=20)
+
+
 class Training(_Strict):
     """Parameters of 03_training."""
 
@@ -189,6 +196,7 @@ class Params(_Strict):
 
     cases: dict[str, Case] = Field(min_length=1)
     data_prep: DataPrep
+    regression_maths: RegressionMaths
     training: Training
     evaluation: Evaluation
     export: Export

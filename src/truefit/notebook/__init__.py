@@ -6,6 +6,24 @@ import sys
 # every process that reads a notebook. Without the module jsonschema skips that one format.
 sys.modules.setdefault("rfc3987_syntax", None)
 
-from truefit.notebook.run import STEPS, notebook_of, run  # noqa: E402
+from truefit.notebook.run import (  # noqa: E402
+    STEPS,
+    WITHOUT_CASE,
+    all_runs,
+    claims_of_run,
+    label_of,
+    notebook_of,
+    page_of,
+    run,
+)
 
-__all__ = ["STEPS", "notebook_of", "run"]
+__all__ = [
+    "STEPS",
+    "WITHOUT_CASE",
+    "all_runs",
+    "claims_of_run",
+    "label_of",
+    "notebook_of",
+    "page_of",
+    "run",
+]

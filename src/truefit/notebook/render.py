@@ -12,10 +12,10 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truefit.notebook.claims import Claim, claim_of, groups
 from truefit.project import TruefitError
 
 # nbformat and nbconvert import jsonschema, which, if it finds this optional package, builds some
@@ -56,23 +56,24 @@ def render(
     """The page of an executed notebook.
 
     Cells tagged ``remove-cell`` are left out; those tagged ``solution`` are folded away, each run
-    of them in one fold; of the cells tagged ``parameters`` and ``injected-parameters`` only the
-    injected one is shown. A link in the prose leads on if it names a heading of this page or one
-    of the pages in `links`, as a notebook or as a page; any other becomes text.
+    of them in one fold; those tagged ``claim`` stand in a box, each claim in its own; of the cells
+    tagged ``parameters`` and ``injected-parameters`` only the injected one is shown. A link in the
+    prose leads on if it names a heading of this page or one of the pages in `links`, as a notebook
+    or as a page; any other becomes text.
 
     Parameters
     ----------
     notebook : NotebookNode
         Executed, in nbformat 4.
     title_context : str
-        What the notebook was run on, such as "House sales in Ames". Stands above the title.
+        What the notebook is about, such as "House sales in Ames". Stands above the title.
     home : str
         Relative address of the front page.
     source : str, optional
         Relative address of the executed notebook itself.
     links : sequence of (str, str)
-        Label and relative address of each page of the case, in reading order; the address of this
-        page is empty.
+        Label and relative address of each page beside this one, in reading order; the address of
+        this page is empty.
 
     Returns
     -------
@@ -84,6 +85,8 @@ def render(
     RenderError
         If the notebook has no heading of the first level, a formula cannot be read, or a figure
         has no text that says what it shows. The message names the cell, counted from 1.
+    ClaimError
+        If a claim lacks its number or what is true.
     """
     cells = list(enumerate(notebook.cells, start=1))
     injected = any("injected-parameters" in _tags(cell) for _, cell in cells)
@@ -96,9 +99,15 @@ def render(
     targets = {Path(href).stem: href for _, href in links if href}
     writer = _Writer(targets | {Path(home).stem: home})
     parts: list[str] = []
-    for solution, run in groupby(cells, key=lambda pair: "solution" in _tags(pair[1])):
-        inner = "\n".join(_cell(writer, number, cell, folded=not solution) for number, cell in run)
-        if solution:
+    for kind, group in groups(cells):
+        # In a claim the code is the matter itself, but for the last cell, which says what is true.
+        last = group[-1][0] if kind == "claim" else None
+        inner = "\n".join(
+            _cell(writer, number, cell, folded=not kind or number == last) for number, cell in group
+        )
+        if kind == "claim":
+            inner = _claim(claim_of(group), inner)
+        elif kind == "solution":
             inner = (
                 '<details class="solution"><summary>Solution</summary>\n'
                 f'<div class="inside">\n{inner}\n</div></details>'
@@ -168,15 +177,23 @@ def page(
     )
 
 
-def markdown(text: str) -> str:
+def markdown(text: str, *, links: bool = True) -> str:
     """A piece of markdown with formulas, as HTML.
+
+    Parameters
+    ----------
+    text : str
+    links : bool
+        False for a text taken from another page, where its links would lead astray: they become
+        text.
 
     Raises
     ------
     RenderError
         If a formula cannot be read.
     """
-    return _Writer(None).markdown(text)
+    found = _Writer(None).markdown(text)
+    return found if links else _without_links(found)
 
 
 # A place for the title, which is known only when the whole notebook has been read.
@@ -192,8 +209,22 @@ def _text(markup: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", "", markup))).strip()
 
 
+def _without_links(markup: str) -> str:
+    return re.sub(r"</?a\b[^>]*>", "", markup)
+
+
+def _claim(claim: Claim, inner: str) -> str:
+    """The box of a claim, named by its label and its number."""
+    name = claim.anchor
+    inner = inner.replace("<strong>", f'<strong id="{name}-number">', 1)
+    return (
+        f'<section class="claim" id="{name}" aria-labelledby="{name}-label {name}-number">\n'
+        f'<p class="label" id="{name}-label">Claim to check</p>\n{inner}\n</section>'
+    )
+
+
 def _cell(writer: "_Writer", number: int, cell: "NotebookNode", *, folded: bool) -> str:
-    """One cell as HTML; code that is not `folded` is inside a fold already."""
+    """One cell as HTML; code that is not `folded` is shown at once."""
     try:
         if cell.cell_type == "markdown":
             return writer.markdown(cell.source, cell.get("attachments", {}), contents=folded)
@@ -373,7 +404,7 @@ class _Writer:
             tag.attrs.clear()
             tag.string = "\0"
         elif contents and level in (2, 3):
-            self.toc.append((level, name, re.sub(r"</?a\b[^>]*>", "", inner)))
+            self.toc.append((level, name, _without_links(inner)))
 
     def _table(self, soup: "BeautifulSoup", table: "Tag") -> None:
         self._n_tables += 1

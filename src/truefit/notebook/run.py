@@ -1,12 +1,15 @@
 """Run one notebook for one case: all of its files come out, or none."""
 
+import json
 import os
 import platform
+import posixpath
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,15 @@ from truefit.notebook.normalise import normalise
 from truefit.project import InputError, TruefitError
 
 # Steps in their order, with the number of their notebook.
-STEPS = {"data_prep": "01", "training": "03", "evaluation": "04", "export": "05"}
+STEPS = {
+    "data_prep": "01",
+    "regression_maths": "02",
+    "training": "03",
+    "evaluation": "04",
+    "export": "05",
+}
+# Steps that are about no table of a user's: each runs once, not once for each case.
+WITHOUT_CASE = {"regression_maths"}
 
 # What would make the same computation come out differently elsewhere, pinned. The reasons:
 # threads change the order of sums, OpenBLAS and NumPy choose other kernels on other processors,
@@ -60,9 +71,30 @@ def notebook_of(step: str) -> str:
     return f"{STEPS[step]}_{step}"
 
 
+def label_of(step: str) -> str:
+    """The name of a step for people: ``03 training``."""
+    return notebook_of(step).replace("_", " ")
+
+
+def page_of(step: str, case: str | None = None) -> str:
+    """The address of a run's page from ``reports/``: ``ames/03_training.html``."""
+    return posixpath.join(case or "", f"{notebook_of(step)}.html")
+
+
+def claims_of_run(step: str, case: str | None = None) -> str:
+    """The file in ``reports/claims`` with what a run found out about the claims in its notebook."""
+    return f"{_name(step, case)}.json"
+
+
+def all_runs(cases: Iterable[str]) -> list[tuple[str, str | None]]:
+    """Every step with every case, in order; a step without a case once, with None."""
+    named = list(cases)
+    return [(s, c) for s in STEPS for c in ([None] if s in WITHOUT_CASE else named)]
+
+
 def run(
     step: str,
-    case: str,
+    case: str | None = None,
     changes: Mapping[str, str] | None = None,
     *,
     progress: bool | None = None,
@@ -70,14 +102,15 @@ def run(
     """Execute the notebook of a step for a case and publish all that it made.
 
     The files that the notebook writes, its report and the executed notebook are collected in a
-    staging folder, and moved to their places when the last cell has succeeded.
+    staging folder, and moved to their places when the last cell has succeeded. So is the list of
+    the claims that the notebook puts to the test, if it does.
 
     Parameters
     ----------
     step : str
         ``training`` or ``03_training``.
-    case : str
-        A block under ``cases:`` in ``params.yaml``.
+    case : str, optional
+        A block under ``cases:`` in ``params.yaml``; None for a step of `WITHOUT_CASE`.
     changes : mapping from name to text, optional
         Parameters of the step to change, each written as in ``params.yaml``.
     progress : bool, optional
@@ -91,39 +124,42 @@ def run(
     Raises
     ------
     InputError, GateError
-        If the table, the parameters or the model are not what the step can work with.
+        If the table, the parameters or the model are not what the step can work with, or the step
+        needs a case and got none, or takes none and got one.
     NotebookError
         If a cell fails otherwise; the message has the cell's error and where the partial
         notebook lies.
     """
     name = _step(step)
     settings = params.load()
-    block = settings.case(case)
+    about = _about(name, case, settings)
     values = params.override(name, getattr(settings, name), dict(changes or {}))
-    top, book = project.root(), notebook_of(name)
-    staging = top / ".staging" / f"{case}-{book}"
+    top, page = project.root(), page_of(name, case)
+    staging = top / ".staging" / _name(name, case)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
 
-    executed = staging / "reports" / case / f"{book}.ipynb"
+    report = staging / "reports" / page
+    executed = report.with_suffix(".ipynb")
     executed.parent.mkdir(parents=True)
     shown = sys.stderr.isatty() if progress is None else progress
-    _execute(
-        top / "notebooks" / f"{book}.ipynb", executed, {"case": case, **values}, staging, shown
-    )
+    given = ({} if case is None else {"case": case}) | values
+    _execute(top / "notebooks" / f"{notebook_of(name)}.ipynb", executed, given, staging, shown)
 
     from truefit.notebook.render import render
 
     notebook = normalise(executed, top, staging)
-    report = executed.with_suffix(".html")
-    pages = [
-        (notebook_of(s)[:2] + " " + s.replace("_", " "), f"{notebook_of(s)}.html") for s in STEPS
-    ]
-    links = [(label, "" if page == report.name else page) for label, page in pages]
-    html = render(notebook, title_context=block.title or case, source=executed.name, links=links)
+    html = render(
+        notebook,
+        title_context=about,
+        home=_from(page, "index.html"),
+        source=executed.name,
+        links=_links(name, case),
+    )
     report.write_text(html, encoding="utf-8", newline="\n")
+    _write_claims(notebook, page, Path("reports", "claims", claims_of_run(name, case)), staging)
     _publish(staging, top)
-    return top / "reports" / case / report.name
+    return top / "reports" / page
 
 
 def _step(step: str) -> str:
@@ -135,6 +171,49 @@ def _step(step: str) -> str:
     return known[step]
 
 
+def _name(step: str, case: str | None) -> str:
+    """A run in one word: ``ames-03_training``."""
+    return "-".join(filter(None, (case, notebook_of(step))))
+
+
+def _about(step: str, case: str | None, settings: params.Params) -> str:
+    """What a run is about, to stand above the title of its page."""
+    if case is not None and step in WITHOUT_CASE:
+        raise InputError(f"{notebook_of(step)} takes no case; run it without one")
+    if case is not None:
+        return settings.case(case).title or case
+    if step in WITHOUT_CASE:
+        return "For every case"
+    raise InputError(f"{notebook_of(step)} needs a case; known: {', '.join(settings.cases)}")
+
+
+def _from(page: str, other: str) -> str:
+    """The address of another page as a page must write it; both are given from ``reports/``."""
+    return posixpath.relpath(other, posixpath.dirname(page) or ".")
+
+
+def _links(step: str, case: str | None) -> list[tuple[str, str]]:
+    """Label and address of the pages beside a run's own, whose address is left empty."""
+    # From a page without a case, no page of a case is the next one.
+    here, runs = page_of(step, case), all_runs([] if case is None else [case])
+    return [(label_of(s), "" if s == step else _from(here, page_of(s, c))) for s, c in runs]
+
+
+def _write_claims(notebook: Any, page: str, file: Path, staging: Path) -> None:
+    """Write the list of a notebook's claims, for the front page, among the staged files."""
+    from truefit.notebook.claims import claims_of
+
+    found = [asdict(c) | {"page": page, "anchor": c.anchor} for c in claims_of(notebook)]
+    # Most notebooks have none and make no file. But one that has lost its last claim must empty
+    # the list that an earlier run left.
+    if not found and not (project.root() / file).exists():
+        return
+    target = staging / file
+    target.parent.mkdir()
+    text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+    target.write_text(text, encoding="utf-8", newline="\n")
+
+
 def _execute(source: Path, target: Path, values: dict, staging: Path, progress: bool) -> None:
     # Imported before the variables are pinned, or papermill's bar would take them for its own.
     import papermill
@@ -142,6 +221,7 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
+    bar = f"{source.stem} {values.get('case', '')}".rstrip()
     try:
         with pinned_environment(**{project.STAGING_VARIABLE: str(staging)}):
             papermill.execute_notebook(
@@ -149,7 +229,7 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
                 target,
                 values,
                 kernel_name="python3",
-                progress_bar={"desc": f"{source.stem} {values['case']}"} if progress else False,
+                progress_bar={"desc": bar} if progress else False,
                 request_save_on_cell_execute=False,
                 record_timing=False,
                 coalesce_streams=True,
