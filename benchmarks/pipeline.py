@@ -16,14 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from truefit.notebook import STEPS, notebook_of
+from truefit.notebook import all_runs, notebook_of
 from truefit.notebook.run import pinned_environment
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).with_suffix(".json")
 CASE = "computers"
 ROUNDS = 5
-COPIED = ("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", "notebooks", "src")
+COPIED = (
+    *("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", "notebooks", "src", "data/raw"),
+    "benchmarks/solver.json",
+)
 
 
 def seconds(*command: str, cwd: Path) -> float:
@@ -37,11 +40,10 @@ def seconds(*command: str, cwd: Path) -> float:
 
 def project_copy(target: Path) -> Path:
     """A copy of the project with a DVC of its own, so that nothing committed is touched."""
-    target.mkdir()
     for name in COPIED:
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, target / name)
-    shutil.copytree(ROOT / "data" / "raw", target / "data" / "raw")
+        source, copy = ROOT / name, target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
     seconds("git", "init", "--quiet", cwd=target)
     return initialised(target)
 
@@ -53,11 +55,12 @@ def initialised(target: Path) -> Path:
     return target
 
 
-def as_script(step: str, target: Path) -> Path:
+def as_script(step: str, case: str | None, target: Path) -> Path:
     """The code of a step's notebook, without papermill, kernel and page."""
     notebook = json.loads((ROOT / "notebooks" / f"{notebook_of(step)}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    cells.insert(1, f"case = {CASE!r}")
+    if case:
+        cells.insert(1, f"case = {case!r}")
     script = target / f"{step}.py"
     script.write_text("\n\n".join(cells), encoding="utf-8")
     return script
@@ -66,11 +69,12 @@ def as_script(step: str, target: Path) -> Path:
 def stage_costs(top: Path) -> dict[str, dict[str, float]]:
     """Seconds of each stage as a notebook and as a script, in pairs."""
     found = {}
-    for step in STEPS:
-        script = as_script(step, top)
+    for step, case in all_runs([CASE]):
+        script = as_script(step, case, top)
+        chosen = ["--case", case] if case else []
         pairs = []
         for _ in range(ROUNDS):
-            notebook = seconds("truefit", "run", step, "--case", CASE, cwd=top)
+            notebook = seconds("truefit", "run", step, *chosen, cwd=top)
             os.environ["TRUEFIT_PROJECT"] = str(top)
             with pinned_environment():
                 plain = seconds(sys.executable, str(script), cwd=top)
@@ -82,7 +86,7 @@ def stage_costs(top: Path) -> dict[str, dict[str, float]]:
             "script": round(plain, 2),
             "added": round(statistics.median(n - p for n, p in pairs), 2),
         }
-        print(f"{step:12} {found[step]}")
+        print(f"{step:16} {found[step]}")
     return found
 
 

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore")
+NEEDED = (
+    *("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore"),
+    "benchmarks/solver.json",
+)
 
 
 def copy_project(target: Path, *, reports: bool = False) -> Path:
     """Copy what the pipeline reads to ``target``, and on request the committed reports."""
     target.mkdir(parents=True)
     for name in NEEDED:
+        (target / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, target / name)
     skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".staging")
     for folder in ("notebooks", "src", "data/raw", *(["reports"] if reports else [])):

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, copy_project, run_truefit
 from ruamel.yaml import YAML
 
-from truefit.notebook import STEPS, notebook_of
+from truefit.notebook import STEPS, WITHOUT_CASE, all_runs, claims_of_run, notebook_of, page_of
 from truefit.notebook.run import PINNED, PINNED_ON_X86
 
 CASES = ("ames", "credit", "computers")
@@ -117,13 +117,14 @@ def test_two_runs_give_the_same_bytes(runs):
 
 def test_every_report_model_and_bundle_is_made(runs):
     files = set(made_files(runs[0]))
+    for step, case in all_runs(CASES):
+        assert f"reports/{page_of(step, case)}" in files
+        assert f"reports/{page_of(step, case).replace('.html', '.ipynb')}" in files
     for case in CASES:
-        for step in STEPS:
-            assert f"reports/{case}/{notebook_of(step)}.html" in files
-            assert f"reports/{case}/{notebook_of(step)}.ipynb" in files
         for name in ("model.onnx", "manifest.json", "MODEL_CARD.md"):
             assert f"models/{case}/bundle/{name}" in files
     assert {"reports/index.html", "reports/gate/ames.json"} <= files
+    assert f"reports/claims/{claims_of_run('regression_maths')}" in files
 
 
 def test_nothing_is_left_to_do_after_a_run(runs):
@@ -145,7 +146,8 @@ def test_metrics_show_reads_the_figures_of_every_case(runs):
 def test_committed_numbers_come_out_again_on_another_kind_of_processor(tmp_path):
     """Strict nbval over the committed notebooks, in order, with OpenBLAS's older kernels."""
     copy = copy_project(tmp_path / "older processor", reports=True)
-    books = [f"reports/{c}/{notebook_of(s)}.ipynb" for c in CASES for s in STEPS]
+    pages = [copy / "reports" / page_of(step, case) for step, case in all_runs(CASES)]
+    books = [page.with_suffix(".ipynb") for page in pages]
     other = {**PINNED, **PINNED_ON_X86, "OPENBLAS_CORETYPE": "Sandybridge"}
     run = subprocess.run(
         [
@@ -167,6 +169,21 @@ def test_committed_numbers_come_out_again_on_another_kind_of_processor(tmp_path)
             assert (copy / "reports" / name).read_text(encoding="utf-8") == committed
 
 
+def papermill(copy, step, *parameters):
+    """Run a notebook of a copy from the folder beside it; it must succeed."""
+    source = copy / "notebooks" / f"{notebook_of(step)}.ipynb"
+    run = subprocess.run(
+        ["papermill", source, "out.ipynb", *parameters],
+        cwd=copy.parent,
+        env=environment(TRUEFIT_PROJECT=str(copy)),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path, case):
     copy = copy_project(tmp_path / "clone")
@@ -177,18 +194,13 @@ def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path, case):
         "export": [],
     }
     for step, parameters in small.items():
-        source = copy / "notebooks" / f"{notebook_of(step)}.ipynb"
-        run = subprocess.run(
-            ["papermill", source, "out.ipynb", "-p", "case", case, *parameters],
-            cwd=tmp_path,
-            env=environment(TRUEFIT_PROJECT=str(copy)),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=600,
-        )
-        assert run.returncode == 0, run.stderr[-3000:]
+        papermill(copy, step, "-p", "case", case, *parameters)
     assert (copy / "models" / case / "bundle" / "model.onnx").is_file()
+
+
+def test_a_notebook_without_a_case_runs_through_plain_papermill_from_anywhere(tmp_path):
+    copy = copy_project(tmp_path / "clone")
+    papermill(copy, "regression_maths", "-p", "resamples", "20")
 
 
 def working_copy(runs, target):
@@ -252,7 +264,7 @@ def test_editing_one_case_runs_only_its_own_stages(runs, tmp_path):
     code, said = finish(dvc("repro", "--dry", cwd=copy))
     assert code == 0, said
     started = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running")}
-    assert started == {f"{step}@credit" for step in STEPS} | {"index"}
+    assert started == {f"{step}@credit" for step in STEPS if step not in WITHOUT_CASE} | {"index"}
 
 
 def test_a_run_from_python_is_the_run_from_the_command_line(runs, tmp_path):
@@ -274,6 +286,23 @@ def test_a_run_from_python_is_the_run_from_the_command_line(runs, tmp_path):
     report.unlink()
     assert run_truefit("run", "03_training", "--case", "credit", cwd=copy).returncode == 0
     assert report.read_bytes() == expected
+
+
+def test_a_step_without_a_case_runs_once_and_refuses_one(runs, tmp_path):
+    copy = working_copy(runs, tmp_path / "copy")
+    report = copy / "reports" / "02_regression_maths.html"
+    claims = copy / "reports" / "claims" / "02_regression_maths.json"
+    expected = report.read_bytes(), claims.read_bytes()
+    report.unlink()
+    claims.unlink()
+    assert run_truefit("run", "02_regression_maths", cwd=copy).returncode == 0
+    assert (report.read_bytes(), claims.read_bytes()) == expected
+    refused = run_truefit("run", "02_regression_maths", "--case", "ames", cwd=copy)
+    assert refused.returncode == 1
+    assert refused.stderr == "truefit: 02_regression_maths takes no case; run it without one\n"
+    refused = run_truefit("run", "03_training", cwd=copy)
+    assert refused.returncode == 1
+    assert refused.stderr == "truefit: 03_training needs a case; known: ames, credit, computers\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminal")

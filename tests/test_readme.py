@@ -33,6 +33,23 @@ def test_the_costs_are_those_of_the_benchmark():
     assert row("one stage as a notebook")[-1] == f"{min(added):.1f} to {max(added):.1f}"
 
 
+def test_the_figures_of_the_solver_are_those_of_the_benchmark():
+    found = json.loads((ROOT / "benchmarks" / "solver.json").read_text(encoding="utf-8"))
+    for design in found["designs"]:
+        if design["condition"] == 1e3 or not design["intercept"] or design["units"]:
+            continue
+        size = f"{design['rows']:,} × {design['columns']}, condition {design['condition']:,.0f}"
+        for cell, name in zip(row(size)[1:], ("least_squares", "LinearRegression"), strict=True):
+            solver = design["solvers"][name]
+            digits = f"{solver['correct digits']:.1f} digits"
+            assert cell == f"{solver['CPU seconds']:.3f} s, {digits}"
+    memory, file = found["extra peak MB"]["1000000 x 20, intercept"], found["file"]
+    assert row("memory beyond the data")[1] == f"{memory['least_squares']:.0f} MB"
+    assert row("memory beyond the data")[2] == f"{memory['LinearRegression']:.0f} MB"
+    file_row = f"{file['CPU seconds']:.1f} s, {file['extra peak MB']:.0f} MB"
+    assert row(f"a file of {file['rows']:,}")[1] == file_row
+
+
 def test_every_target_and_file_it_names_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make ([a-z-]+)`|\$ make ([a-z-]+)", README)):

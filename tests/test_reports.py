@@ -4,15 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
 
+from truefit import params
+from truefit.notebook import all_runs, claims_of_run, page_of
+
 REPORTS = ROOT / "reports"
 PAGES = sorted(REPORTS.rglob("*.html"))
 EXECUTED = sorted(REPORTS.rglob("*.ipynb"))
+RUNS = all_runs(params.load(ROOT / "params.yaml").cases)
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A home folder, a temporary folder, an object's address, or a time of day.
 TRACES = re.compile(r"/home/|/root/|/tmp/|/Users/|\b0x[0-9a-f]{8,}|\b\d\d:\d\d:\d\d\b")
@@ -26,8 +31,44 @@ def soup(page):
     return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
 
 
+@cache
+def ids(page):
+    return {tag["id"] for tag in soup(page).find_all(id=True)}
+
+
 def test_there_is_a_page_for_every_step_and_case():
-    assert len(PAGES) == 1 + 3 * len(SOURCES)
+    made = {"index.html", *(page_of(step, case) for step, case in RUNS)}
+    assert {page.relative_to(REPORTS).as_posix() for page in PAGES} == made
+    assert {book.with_suffix(".html") for book in EXECUTED} | {REPORTS / "index.html"} == set(PAGES)
+
+
+def test_the_front_page_lists_every_claim_and_leads_to_its_box():
+    front = soup(REPORTS / "index.html")
+    terms = front.select("dl.claims dt a")
+    told = {}
+    for step, case in RUNS:
+        file = REPORTS / "claims" / claims_of_run(step, case)
+        if file.exists():
+            for claim in json.loads(file.read_text(encoding="utf-8")):
+                told.setdefault(f"Claim {claim['number']}", claim)
+    assert [term.get_text() for term in terms] == list(told)
+    for term, claim in zip(terms, told.values(), strict=True):
+        page, anchor = term["href"].split("#")
+        box = soup(REPORTS / page).find("section", id=anchor)
+        assert claim["number"] in box.get_text() and "What is true." in box.get_text()
+    cards = " ".join(card.get_text() for card in front.select(".card"))
+    assert "regression maths" in front.get_text() and "regression maths" not in cards
+
+
+def test_pages_lead_from_one_to_the_next_and_home():
+    for step, case in RUNS:
+        page = REPORTS / page_of(step, case)
+        bar = soup(page).select_one("header.bar")
+        labels = [item.get_text().strip() for item in bar.select("li")]
+        assert labels == sorted(labels)
+        assert "02 regression maths" in labels
+        assert len(labels) == (len(SOURCES) if case else 1)
+        assert (page.parent / bar.select_one("a.home")["href"]).resolve() == REPORTS / "index.html"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -45,8 +86,8 @@ def test_a_page_needs_nothing_but_itself(page):
         target, _, anchor = link["href"].partition("#")
         assert not re.match(r"\w+:", target), link["href"]
         assert (page.parent / target).exists(), link["href"]
-        if not target:
-            assert found.find(id=anchor), link["href"]
+        if anchor:
+            assert anchor in ids(page.parent / target if target else page), link["href"]
     assert page.stat().st_size < 1_000_000
 
 
@@ -107,3 +148,6 @@ def test_a_notebook_explains_more_than_it_computes(book):
     exercises = re.findall(r"\*\*Exercise (\d\d)\.(\d+)\.\*\*", prose)
     assert [int(k) for _, k in exercises] == list(range(1, len(exercises) + 1))
     assert {number for number, _ in exercises} == {book.name[:2]}
+    claims = re.findall(r"\*\*Claim (\d\d)\.(\d+)\.\*\*", prose)
+    assert [int(k) for _, k in claims] == list(range(1, len(claims) + 1))
+    assert {number for number, _ in claims} <= {book.name[:2]}
