@@ -771,9 +771,9 @@ def test_what_does_not_fit_is_refused_in_one_sentence(X, y, words, method):
 @pytest.mark.parametrize(
     ("weight", "words"),
     [
-        ([1, 1, -1, 1, 1, 1], ["-1.0 in row 2", "0 or more"]),
-        ([1, 1, 1, np.nan, 1, 1], ["nan in row 3"]),
-        ([1, 1, 1, 1, np.inf, 1], ["inf in row 4"]),
+        ([1, 1, -1, 1, 1, 1], ["-1 in row 2", "0 or more"]),
+        ([1, 1, 1, np.nan, 1, 1], ["NaN in row 3"]),
+        ([1, 1, 1, 1, np.inf, 1], ["infinity in row 4"]),
         ([0] * 6, ["every sample_weight is 0"]),
         ([1, 2], ["shape (2,)", "6 rows"]),
         (np.ones((6, 1)), ["shape (6, 1)"]),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from truefit.regression_maths.double_double import pair_of
-from truefit.regression_maths.inputs import DataError, column_names
+from truefit.regression_maths.inputs import DataError, check_weights, column_names
 
 
 class Block(NamedTuple):
@@ -234,16 +234,7 @@ def _weights(sample_weight: Any, n_samples: int) -> np.ndarray:
         weight = np.asarray(sample_weight, dtype=float)
     except (TypeError, ValueError):
         raise DataError("sample_weight holds something that is no number") from None
-    if weight.shape != (n_samples,):
-        raise DataError(
-            f"sample_weight has shape {weight.shape}; each of {n_samples:,} rows needs one number"
-        )
-    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-    if len(wrong):
-        raise DataError(
-            f"sample_weight is {weight[wrong[0]]} in row {wrong[0]}, counting rows from 0; "
-            "a weight is 0 or more"
-        )
+    check_weights(weight, n_samples)
     return weight
 
 

@@ -8,7 +8,12 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from truefit.regression_maths.inputs import DataError, column_names, refuse_not_finite
+from truefit.regression_maths.inputs import (
+    DataError,
+    check_weights,
+    column_names,
+    refuse_not_finite,
+)
 
 # What a conversion to float64 raises: a text, an object, an integer beyond 1.8e308.
 NOT_READ = (ValueError, TypeError, OverflowError)
@@ -96,17 +101,7 @@ def _weights(sample_weight: Any, n_samples: int) -> np.ndarray:
     except NOT_READ:
         _name_the_cell(sample_weight, "sample_weight", n_dim=1)
         raise
-    if weight.shape != (n_samples,):
-        raise DataError(
-            f"sample_weight has the shape {weight.shape}, but X has {n_samples:,} rows; "
-            "give one weight for each row"
-        )
-    if (weight < 0).any():
-        row = int(np.argmax(weight < 0))
-        raise DataError(
-            f"sample_weight is {weight[row]:g} in row {row}, counting rows from 0; "
-            "a weight is the number of times that a row counts, 0 or more"
-        )
+    check_weights(weight, n_samples)
     if not weight.any():
         raise DataError(f"every sample_weight, rows 0 to {n_samples - 1}, is zero: no row is left")
     return weight

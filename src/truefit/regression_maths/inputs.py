@@ -51,3 +51,19 @@ def refuse_not_finite(
         f"{what} contains {kind} in {where}{more}, counting rows from 0; "
         "fill the gap, or leave the row out"
     )
+
+
+def check_weights(weight: np.ndarray, n_samples: int) -> None:
+    """Raise a `DataError` unless there is one weight for each row, finite and not below 0."""
+    if weight.shape != (n_samples,):
+        raise DataError(
+            f"sample_weight has the shape {weight.shape}, but X has {n_samples:,} rows; "
+            "give one weight for each row"
+        )
+    refuse_not_finite(weight, "sample_weight")
+    if (weight < 0).any():
+        row = int(np.argmax(weight < 0))
+        raise DataError(
+            f"sample_weight is {weight[row]:g} in row {row}, counting rows from 0; "
+            "a weight is the number of times that a row counts, 0 or more"
+        )
