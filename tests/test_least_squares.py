@@ -784,6 +784,37 @@ def test_weights_that_are_none_are_refused(weight, words):
     refused(X3, Y3, *words, sample_weight=weight)
 
 
+def test_as_many_names_as_columns_are_needed():
+    refused(X3, Y3, "columns has 1 names", "X has 2 columns", columns=["area"])
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    for kind, content in {"npy": b"nothing of it", "parquet": b"nothing of it", "csv": b""}.items():
+        path = tmp_path / f"rows.{kind}"
+        path.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            least_squares_file(path, 0)
+        assert_says(caught, f"rows.{kind} is no readable .{kind} file: ")
+    path = tmp_path / "rows.npy"
+    np.save(path, np.arange(60.0).reshape(20, 3) ** 2)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(DataError) as caught:
+        least_squares_file(path, 0)
+    assert_says(caught, "rows.npy ends in the middle of a row")
+
+
+def test_a_table_of_several_types_is_read_as_numbers():
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"a": rng.random(40_000), "b": rng.random(40_000) < 0.5, "c": 7})
+    table["c"] = pd.array(rng.integers(0, 9, 40_000), dtype="Int64")
+    y = rng.random(40_000)
+    fit = least_squares(table, y, fit_intercept=True)
+    reference = least_squares(table.astype(float).to_numpy(), y, fit_intercept=True)
+    np.testing.assert_array_equal(fit.coef, reference.coef)
+    table.loc[123, "c"] = pd.NA
+    refused(table, y, "NaN in row 123, column 'c'")
+
+
 def test_an_unknown_method_is_refused():
     refused(X3, Y3, "'fast'", "auto, cholesky or qr", method="fast")
 

@@ -81,18 +81,31 @@ def in_memory(
             f"X has {X.shape[0]} rows and {X.shape[1]} columns; there is nothing to fit"
         )
     names = column_names(X) if columns is None else list(columns)
+    if len(names) != X.shape[1]:
+        raise DataError(f"columns has {len(names)} names, but X has {X.shape[1]} columns")
     weight = None if sample_weight is None else _weights(sample_weight, len(y))
-    rows_of = X.iloc if hasattr(X, "iloc") else X
 
     def blocks(rows: int) -> Iterator[Block]:
         for start in range(0, len(y), rows):
             part = slice(start, start + rows)
-            X_high, X_low = _pairs(np.asarray(rows_of[part]), "X", first_row + start, names)
+            X_high, X_low = _pairs(_rows(X, part), "X", first_row + start, names)
             y_high, y_low = _pairs(y[part], "y", first_row + start)
             w = None if weight is None else weight[part]
             yield Block(X_high, y_high, w, X_low, y_low)
 
     return Samples(blocks, names, len(y))
+
+
+def _rows(X: Any, part: slice) -> np.ndarray:
+    """Some rows of a matrix or a table, as an array of one type."""
+    if not hasattr(X, "iloc"):
+        return X[part]
+    table = X.iloc[part]
+    values = np.asarray(table)
+    if values.dtype == object and all(dtype.kind in "biuf" for dtype in table.dtypes):
+        # Numbers of several types: as objects they would be read one by one.
+        values = table.to_numpy(dtype=float, na_value=np.nan)
+    return values
 
 
 def from_arrays(
@@ -148,7 +161,7 @@ def from_file(path: Path | str, target: str | int) -> Samples:
     Raises
     ------
     DataError
-        If the kind of file is not known, or it has no such column.
+        If the kind of file is not known, it cannot be read, or it has no such column.
     """
     path = Path(path)
     readers = {".npy": _npy, ".parquet": _parquet, ".csv": _csv}
@@ -156,7 +169,13 @@ def from_file(path: Path | str, target: str | int) -> Samples:
         raise DataError(f"{path.name}: a file to fit is one of {', '.join(readers)}")
     if not path.is_file():
         raise DataError(f"{path} is not there")
-    return readers[path.suffix](path, target)
+    try:
+        return readers[path.suffix](path, target)
+    except DataError:
+        raise
+    except ValueError as error:  # of NumPy, pandas and Arrow alike
+        why = str(error).splitlines()[0]
+        raise DataError(f"{path.name} is no readable {path.suffix} file: {why}") from None
 
 
 def _npy(path: Path, target: str | int) -> Samples:
@@ -180,6 +199,8 @@ def _npy(path: Path, target: str | int) -> Samples:
         with path.open("rb") as file:
             file.seek(start)
             while (part := np.fromfile(file, "<f8", rows * shape[1])).size:
+                if part.size % shape[1]:
+                    raise DataError(f"{path.name} ends in the middle of a row; write it anew")
                 part = part.reshape(-1, shape[1])
                 X = part[:, :-1] if target == shape[1] - 1 else part[:, features]
                 yield Block(X, part[:, target].copy())
