@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from truefit import figures
 from truefit.figures import BLUE, GREY, ORANGE, SKY, new
 from truefit.regression_maths.descent import loss
-from truefit.regression_maths.least_squares import LeastSquares
 from truefit.regression_maths.penalised import Path
 
 GREEN = "#009E73"
@@ -281,29 +280,3 @@ def boundaries(
     ax.set(ylim=spans[1], xlabel=labels[0], ylabel=labels[1], title="One set of data, three losses")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     show(figure, "Two classes of points and three nearly parallel boundaries between them.")
-
-
-def interval_rows(fit: LeastSquares, x: np.ndarray, quantile: float) -> pd.DataFrame:
-    """Fitted values of a line with an intercept, with the ends of both kinds of interval.
-
-    Parameters
-    ----------
-    fit : LeastSquares
-        With one feature and an intercept.
-    x : ndarray of shape (n_samples,)
-    quantile : float
-        Of Student's t, for the confidence wanted.
-    """
-    D = np.column_stack([np.ones(len(x)), x])
-    fitted = fit.predict(x[:, None])
-    of_mean = np.sqrt(np.einsum("ij,jk,ik->i", D, fit.covariance, D))
-    of_new = np.hypot(of_mean, fit.residual_sd)
-    return pd.DataFrame(
-        {
-            "fitted": fitted,
-            "mean_low": fitted - quantile * of_mean,
-            "mean_high": fitted + quantile * of_mean,
-            "new_low": fitted - quantile * of_new,
-            "new_high": fitted + quantile * of_new,
-        }
-    )

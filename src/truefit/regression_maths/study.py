@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from truefit.regression_maths.exact import correct_digits, exact_least_squares
+from truefit.regression_maths.least_squares import LeastSquares
 from truefit.regression_maths.penalised import ridge_path
 
 Solver = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -108,4 +109,30 @@ def bias_and_variance(
             "error": ((predictions - truth) ** 2).mean(axis=(0, 2)),
         },
         index=pd.Index(alphas, name="alpha"),
+    )
+
+
+def interval_rows(fit: LeastSquares, x: np.ndarray, quantile: float) -> pd.DataFrame:
+    """Fitted values of a line with an intercept, with the ends of both kinds of interval.
+
+    Parameters
+    ----------
+    fit : LeastSquares
+        With one feature and an intercept.
+    x : ndarray of shape (n_samples,)
+    quantile : float
+        Of Student's t, for the confidence wanted.
+    """
+    D = np.column_stack([np.ones(len(x)), x])
+    fitted = fit.predict(x[:, None])
+    of_mean = np.sqrt(np.einsum("ij,jk,ik->i", D, fit.covariance, D))
+    of_new = np.hypot(of_mean, fit.residual_sd)
+    return pd.DataFrame(
+        {
+            "fitted": fitted,
+            "mean_low": fitted - quantile * of_mean,
+            "mean_high": fitted + quantile * of_mean,
+            "new_low": fitted - quantile * of_new,
+            "new_high": fitted + quantile * of_new,
+        }
     )
