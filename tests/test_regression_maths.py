@@ -4,6 +4,7 @@ The solvers have files of their own, named as their modules are.
 """
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 from sklearn.linear_model import LinearRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -84,6 +86,15 @@ def test_the_error_itself_counts_where_the_truth_is_zero():
     assert correct_digits([1e-9, 1.0], [0, 1]) == pytest.approx(9)
     assert correct_digits([1.0, 0.5], ["1", "0.5"]) == 17
     assert correct_digits([float("nan")], [1]) == 0
+
+
+def test_the_stage_names_every_file_that_its_notebook_reads():
+    book = json.loads((ROOT / "notebooks" / "02_regression_maths.ipynb").read_text("utf-8"))
+    code = "\n".join("".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code")
+    calls = re.findall(r"project\.path\(([^)]+)\)", code)
+    read = {"/".join(re.findall(r'"([^"]+)"', call)) for call in calls}
+    stage = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["regression_maths"]
+    assert len(read) == 3 and read <= set(stage["deps"])
 
 
 def test_every_claim_is_on_the_list_of_the_front_page():

@@ -223,7 +223,9 @@ def coefficient_paths(path: Path, names: Sequence[str], title: str) -> None:
     )
     ax.set_title(title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    show(figure, "Coefficients leave zero one after the other as the penalty falls.")
+    show(
+        figure, "Lines of coefficients that leave zero as the penalty falls; some come back to it."
+    )
 
 
 def chances(x: np.ndarray, y: np.ndarray, grid: np.ndarray, p: np.ndarray, label: str) -> None:
