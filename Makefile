@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The stages call `truefit` and `python` by name; they must find this environment's.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help repro test verify lab lock tidy lint bench-pipeline bench-solver environment
+.PHONY: help repro test verify quick lab lock tidy lint bench-models bench-pipeline bench-solver environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,11 +22,14 @@ verify: environment ## run the pipeline again from nothing; fail if any committe
 	git diff --exit-code --stat HEAD
 	test -z "$$(git status --porcelain)"
 
+quick: environment ## run every notebook with the quick parameters, in a copy that is thrown away
+	truefit quick
+
 lab: environment ## open the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
 
 lock: environment ## write requirements.txt anew from pyproject.toml
-	uv pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.11 --extra dev \
+	uv pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.11 --extra dev --extra dask \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
 
 tidy: environment ## strip outputs and random ids from the notebooks, format the code
@@ -38,6 +41,9 @@ lint: environment ## check code and notebooks without changing them
 	nbstripout --verify notebooks/*.ipynb
 	ruff check
 	ruff format --check
+
+bench-models: environment ## measure how good the models are on others' splits; writes benchmarks/models.json
+	python benchmarks/models.py
 
 bench-pipeline: environment ## measure what the notebooks cost over plain scripts; writes benchmarks/pipeline.json
 	python benchmarks/pipeline.py

@@ -19,6 +19,11 @@ drop_rows: [{when: area > 9000, reason: castles}]
 gate: [{metric: r2, at_least: 0.5}]
 units: {rent: euros a month}
 """
+EXPERT = """\
+features: {room_size: area / rooms, area_missing: missing(area)}
+slices: {state: [], area: []}
+behaviour: [{name: more is dearer, change: {area: area + 20}, expect: not_lower, share: 0.9}]
+"""
 LOANS = """\
 table: data/raw/loans.parquet
 target: default
@@ -26,6 +31,9 @@ task: classification
 positive: "1"
 time: day
 production_from: "2024-07-01"
+slices: {owner: []}
+protected: [owner]
+costs: {false_positive: 1, false_negative: 2}
 """
 
 
@@ -141,6 +149,8 @@ def test_a_mistake_in_the_command_is_one_sentence(truefit, mine, arguments, culp
         ("log_traget: true", ["params.yaml", "cases.mine.log_traget", "did you mean log_target?"]),
         ("log_target: yes", ["params.yaml", "cases.mine.log_target is 'yes'"]),
         ("target: price", ["params.yaml, line 13", '"target"']),
+        ("costs: {false_positive: 1, false_negative: much}", ["false_negative is 'much'"]),
+        ("behaviour: [{name: cheap}]", ["'cheap'", "expect, at_least and at_most"]),
     ],
 )
 def test_a_mistake_in_params_yaml_is_one_sentence(truefit, mine, line, culprits):
@@ -169,6 +179,13 @@ NOT_A_TABLE = {
     "text": (HOUSES, houses().replace({"rent": {houses()["rent"][9]: "?"}}), ["rent holds '?'"]),
     "logarithm": (HOUSES + "log_target: true", houses().assign(rent=range(ROWS)), ["rent is 0"]),
     "three classes": (TOWN + "Aachen", CSV, ["houses.csv", "town has 3 classes"]),
+    "slice": (HOUSES + "slices: {stat: []}", CSV, ["houses.csv", "'stat'", "slices"]),
+    "feature": (
+        HOUSES + "features: {dear: area / room}",
+        CSV,
+        ["houses.csv", "'room'", "features"],
+    ),
+    "expression": (HOUSES + "features: {dear: area ** 2}", CSV, ["params.yaml", "'area ** 2'"]),
     "no such class": (TOWN + "Bonn", houses().query("town > 'B'"), ["town is never 'Bonn'"]),
 }
 
@@ -216,7 +233,7 @@ def life_cycle(truefit, project, **changes):
     """Run every step for the case ``mine``, and score the rows of its live traffic."""
     for step in ("01_data_prep", "03_training", "04_evaluation", "05_export"):
         given = [word for change in changes.get(step[3:], []) for word in ("-p", change)]
-        done = truefit("run", step, "--case", "mine", *given, cwd=project)
+        done = truefit("run", step, "--case", "mine", "--quick", *given, cwd=project)
         assert done.stderr == "" and done.returncode == 0
         assert done.stdout == f"wrote reports/mine/{step}.html\n"
     live = project / "data" / "mine" / "production.parquet"
@@ -232,11 +249,14 @@ def life_cycle(truefit, project, **changes):
 
 
 def test_one_block_runs_a_regression_of_one_s_own(truefit, clone):
-    write(clone, HOUSES, houses())
-    rows, scored = life_cycle(truefit, clone, training=["folds=3", "regression=[dummy, ridge]"])
+    write(clone, HOUSES + EXPERT, houses())
+    names = "regression=[dummy, linear, ridge, lightgbm]"
+    rows, scored = life_cycle(truefit, clone, training=["folds=3", names])
     assert len(rows) == round(0.2 * ROWS)
     assert scored["name"].tolist() == rows["name"].tolist()
     assert np.corrcoef(scored["prediction"], rows["rent"])[0, 1] > 0.8
+    inside = rows["rent"].between(scored["low"], scored["high"])
+    assert inside.mean() > 0.8  # of 48 rows, where 95 % are promised
     verdict = json.loads((clone / "reports/gate/mine.json").read_text(encoding="utf-8"))
     assert verdict["headline"]["metric"] == "rmse"
     schema = json.loads((clone / "data/mine/schema.json").read_text(encoding="utf-8"))

@@ -80,7 +80,9 @@ def test_the_command_scores_a_table_from_any_directory(
     answer = "prediction" if case.task == "regression" else "probability"
     np.testing.assert_allclose(found[answer], expected, rtol=1e-5, atol=1e-6)
     if case.task == "classification":
-        assert list(found["prediction"]) == list(model.predict(rows))
+        other = next(c for c in model.classes_ if c != case.positive)
+        called = np.where(expected >= case.threshold, case.positive, other)
+        assert list(found["prediction"]) == list(called) and len(set(called)) == 2
     if case.id:
         assert list(found[case.id]) == list(rows[case.id])
     assert sorted(f.name for f in tmp_path.iterdir()) == sorted([source.name, output.name])
@@ -175,6 +177,42 @@ def test_an_answer_depends_on_its_row_alone(order, data, bundles):
     assert (found == expected[list(order)]).all()
 
 
+def test_a_row_is_called_positive_from_the_threshold_on(bundles, monkeypatch):
+    bundle, rows = bundles["credit"], cases.live("credit").head(200)
+    p = bundle.score(rows)
+    for threshold in (float(np.sort(p)[120]), 0.0, 1.0):
+        monkeypatch.setitem(bundle.manifest, "threshold", threshold)
+        found = bundle.predict(rows)
+        assert list(found["prediction"]) == ["bad" if q >= threshold else "good" for q in p]
+    assert list(found.columns) == ["prediction", "probability"]
+
+
+@pytest.mark.parametrize("kind", ["factor", "distance"])
+def test_a_number_comes_with_its_interval(kind, bundles, monkeypatch):
+    bundle, rows = bundles["ames"], cases.live("ames").head(20)
+    assert list(bundle.predict(rows).columns) == ["pid", "prediction"]
+    interval = {"confidence": 0.9, "kind": kind, "width": 1.25}
+    monkeypatch.setitem(bundle.manifest, "interval", interval)
+    found = bundle.predict(rows)
+    assert list(found.columns) == ["pid", "prediction", "low", "high"]
+    p, low, high = (found[c].to_numpy() for c in ("prediction", "low", "high"))
+    if kind == "factor":
+        np.testing.assert_allclose(p / low, high / p)
+        np.testing.assert_allclose(high / p, 1.25)
+    else:
+        np.testing.assert_allclose(p - low, high - p)
+        np.testing.assert_allclose(high - p, 1.25)
+
+
+def test_a_long_table_is_scored_in_blocks_and_an_empty_one_is_empty(bundles, monkeypatch):
+    bundle, rows = bundles["credit"], cases.live("credit")
+    expected = bundle.score(rows)
+    monkeypatch.setattr("truefit.bundle.AT_ONCE", 7)
+    # Sums in a product of matrices hang on the number of rows, in their last bits.
+    np.testing.assert_allclose(bundle.score(rows), expected, rtol=1e-13)
+    assert len(bundle.score(rows.head(0))) == 0
+
+
 # What it refuses
 
 
@@ -238,8 +276,9 @@ def manifest_without(*keys):
         (manifest_without("sha256"), "is damaged"),
         (manifest_without("inputs"), "is damaged"),
         (manifest_without("target", "reading"), "is damaged"),
-        (lambda text: text.replace('"format": 1', '"format": 2'), "has format 2, and this version"),
-        (lambda text: '{"format": 99}', "has format 99, and this version reads 1"),
+        (manifest_without("threshold"), "is damaged"),
+        (lambda text: text.replace('"format": 2', '"format": 1'), "has format 1, and this version"),
+        (lambda text: '{"format": 99}', "has format 99, and this version reads 2"),
     ],
 )
 def test_a_manifest_it_cannot_trust_is_refused(damage, said, credit, capsys):

@@ -121,12 +121,15 @@ def test_a_resample_without_a_positive_row_does_not_spoil_the_interval():
     assert found.loc["roc_auc", "low"] <= 1 == found.loc["roc_auc", "value"]
 
 
-def gate(*limits, low=0.8, high=0.9, better="yes", metric="r2"):
+BEHAVES = pd.DataFrame(columns=["test", "kind", "rows", "held", "asked", "passed", "worst"])
+
+
+def gate(*limits, low=0.8, high=0.9, better="yes", metric="r2", behaviour=BEHAVES):
     case = NUMBER.model_copy(update={"gate": [Limit(metric=metric, **limit) for limit in limits]})
     columns = {"value": [0.85], "low": [low], "high": [high]}
     metrics = pd.DataFrame(columns, index=["r2"])
     dummy = pd.DataFrame(columns | {"better": [better]}, index=["r2"])
-    return judge(metrics, dummy, case, main_metric="r2")
+    return judge(metrics, dummy, case, main_metric="r2", behaviour=behaviour)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,16 @@ def test_a_dummy_that_wins_does_not_pass():
     predicted = {"linear": p + 1, "dummy": p}
     found = intervals(y, predicted, weights, NUMBER, confidence=0.95)["dummy"]
     gaps = differences(y, predicted, weights, NUMBER, winner="dummy", confidence=0.95)
-    assert judge(found, gaps["dummy"], NUMBER, main_metric="rmse")["passed"] is False
+    verdict = judge(found, gaps["dummy"], NUMBER, main_metric="rmse", behaviour=BEHAVES)
+    assert verdict["passed"] is False
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_model_that_does_not_behave_does_not_pass(passed):
+    row = ["dearer if larger", "directional", 40, 0.9, 0.8 if passed else 0.95, passed, "row 3"]
+    verdict = gate(behaviour=pd.DataFrame([row], columns=BEHAVES.columns))
+    assert verdict["passed"] is passed
+    assert verdict["checks"][-1]["check"] == "dearer if larger"
 
 
 def test_a_limit_on_a_metric_nobody_measures_is_an_error_that_lists_those_measured():

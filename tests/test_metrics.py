@@ -12,7 +12,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import UndefinedMetricWarning
 
 from truefit.metrics import HIGHER_IS_BETTER, metrics_of, predictions, resample, scores, truth
-from truefit.params import Case
+from truefit.params import Case, Costs
 
 NUMBER = Case(table="t.csv", target="y", task="regression", log_target=True)
 CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
@@ -126,3 +126,40 @@ def test_probabilities_are_those_of_the_positive_class(positive):
     case = CLASS.model_copy(update={"positive": positive})
     share = {"bad": 0.25, "good": 0.75}[positive]
     assert predictions(DummyClassifier().fit(X, y), X, case).tolist() == [share] * 4
+
+
+COSTS = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(st.sampled_from(["good", "bad"]), PROBABILITIES), COSTS)
+def test_costs_set_the_threshold_and_price_the_wrong_calls(table, costs):
+    labels, p, weights = table
+    refused, given_ = costs  # what a false positive and a false negative cost
+    case = CLASS.model_copy(update={"costs": Costs(false_positive=refused, false_negative=given_)})
+    assert case.threshold == pytest.approx(refused / (refused + given_))
+    y = truth(pd.Series(labels), case)
+    found = resample(pd.Series(labels), p, weights.astype(float), case)
+    assert set(found) == set(SKLEARN) - {"mse", "rmse", "mae", "r2", "rmse_log"} | {"cost"}
+    for row, counts in enumerate(weights):
+        true, said = np.repeat(y, counts), np.repeat(p, counts)
+        # A chance of exactly the threshold is a positive call.
+        called = said * given_ >= (1 - said) * refused
+        (_, wrong), (missed, _) = reference.confusion_matrix(true, called, labels=[0, 1])
+        expected = (wrong * refused + missed * given_) / len(true)
+        assert found["cost"][row] == pytest.approx(expected)
+        for name in ("accuracy", "precision", "recall", "f1"):
+            more = {} if name == "accuracy" else {"zero_division": 0}
+            value = getattr(reference, f"{name}_score")(true, called, **more)
+            assert found[name][row] == pytest.approx(value), name
+
+
+def test_the_threshold_of_the_costs_is_the_cheapest_where_probabilities_are_right():
+    rng = np.random.default_rng(3)
+    p = rng.random(20_000)
+    y = pd.Series(np.where(rng.random(20_000) < p, "bad", "good"))
+    case = CLASS.model_copy(update={"costs": Costs(false_positive=1, false_negative=4)})
+    assert case.threshold == 0.2 and CLASS.threshold == 0.5
+    least = scores(y, p, case)["cost"]
+    for moved in (-0.1, 0.1, 0.3):  # the same as another threshold
+        assert least < scores(y, np.clip(p - moved, 0, 1), case)["cost"]

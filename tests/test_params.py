@@ -104,6 +104,183 @@ def test_a_mistake_in_a_block_is_one_sentence_that_names_it(load, line, culprits
         assert culprit in sentence
 
 
+ONE_OF = "must say one of expect, at_least and at_most"
+BOTH = "must have both change and expect, or neither"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("features: {a: 1}", "features.a is 1, but should be a valid string"),
+        ("features: [a]", "features is ['a'], but should be a valid dictionary"),
+        ("clusters: a", "clusters is 'a', but should be a valid list"),
+        ("slices: [a]", "slices is ['a'], but should be a valid dictionary"),
+        ("slices: {a: [b]}", "slices.a.0 is 'b', but should be a valid number"),
+        ("slices: {a: [.nan]}", "slices.a.0 is nan, but should be a finite number"),
+        ("slices: {a: [2, 1]}", "slices: the limits of a, [2.0, 1.0], must rise"),
+        ("slices: {a: [1, 1]}", "slices: the limits of a, [1.0, 1.0], must rise"),
+        ("protected: [a]", "'a' is protected, and must be among the slices"),
+        (
+            "protected: [b, a]\n    slices: {b: []}",
+            "'a' is protected, and must be among the slices",
+        ),
+        ("costs: 5", "costs is 5, but should be a valid dictionary"),
+        (
+            "costs: {false_positive: dear, false_negative: 1}",
+            "costs.false_positive is 'dear', but should be a valid number",
+        ),
+        (
+            "costs: {false_positive: true, false_negative: 1}",
+            "costs.false_positive is True, but should be a valid number",
+        ),
+        (
+            "costs: {false_positive: 0, false_negative: 1}",
+            "costs.false_positive is 0, but should be greater than 0",
+        ),
+        (
+            "costs: {false_positive: .inf, false_negative: 1}",
+            "costs.false_positive is inf, but should be a finite number",
+        ),
+        ("costs: {false_positive: 1}", "costs.false_negative is missing"),
+        (
+            "costs: {false_positve: 1, false_negative: 1}",
+            "costs.false_positve is not a known key; did you mean false_positive? (its value is 1) "
+            "(and 1 more)",
+        ),
+        ("behaviour: [{name: n}]", f"behaviour.0: 'n' {ONE_OF}"),
+        ("behaviour: [{name: n, change: {a: 1}, expect: same, at_least: 1}]",
+         f"behaviour.0: 'n' {ONE_OF}"),
+        ("behaviour: [{name: n, at_least: 1, at_most: 1}]", f"behaviour.0: 'n' {ONE_OF}"),
+        ("behaviour: [{name: n, expect: same}]", f"behaviour.0: 'n' {BOTH}"),
+        ("behaviour: [{name: n, change: {a: 1}, at_most: 1}]", f"behaviour.0: 'n' {BOTH}"),
+        (
+            "behaviour: [{name: n, change: {a: [1]}, expect: same}]",
+            "behaviour.0.change: a is [1], which is neither a number nor a text",
+        ),
+        (
+            "behaviour: [{name: n, change: {a: 1}, expect: equal}]",
+            "behaviour.0.expect is 'equal', but should be 'same', 'not_lower' or 'not_higher'",
+        ),
+        (
+            "behaviour: [{name: n, at_most: 1, share: 1.5}]",
+            "behaviour.0.share is 1.5, but should be less than or equal to 1",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_a_case_may_have_is_one_sentence(load, line, sentence):
+    block = BLOCK.replace("regression", "classification\n    positive: bad")
+    found = refusal(load, f"{block}    {line}\n{SECTIONS}")
+    where, key = "params.yaml: ", sentence.split()[0]
+    if "is missing" in sentence:
+        assert found == f"{where}the key cases.mine.{sentence}"
+    else:
+        assert found == f"{where}cases.mine{': ' if key.startswith(chr(39)) else '.'}{sentence}"
+
+
+def test_costs_are_for_a_classification(load):
+    sentence = refusal(load, with_line("costs: {false_positive: 1, false_negative: 2}"))
+    assert sentence == "params.yaml: cases.mine: costs are for classification"
+
+
+@pytest.mark.parametrize(
+    ("costs", "threshold"),
+    [("", 0.5), ("1, false_negative: 5", 1 / 6), ("3, false_negative: 1", 0.75)],
+)
+def test_costs_set_the_threshold(load, costs, threshold):
+    block = BLOCK.replace("regression", "classification\n    positive: bad")
+    line = f"    costs: {{false_positive: {costs}}}\n" if costs else ""
+    assert load(block + line + SECTIONS).case("mine").threshold == pytest.approx(threshold)
+
+
+def with_section(name, value):
+    """The smallest file, with one of its last sections replaced."""
+    kept, others = [], False
+    for line in SECTIONS.splitlines():
+        if line and not line[0].isspace() and line[0] != "#":
+            others = line.startswith(f"{name}:")
+        kept += [] if others else [line]
+    return "\n".join([BLOCK, *kept, f"{name}: {value}"])
+
+
+ALPHA = "search_spaces.regression.ridge.alpha"
+PLAIN = "is neither a number, a text, true, false, null nor a list of whole numbers"
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        ("{low: 3, high: 1}", ": low is 3, which is not below high, 1"),
+        ("{low: 1, high: 1}", ": low is 1, which is not below high, 1"),
+        ("{low: a, high: 1}", ".low: 'a' is not a number"),
+        ("{low: 1, high: '2'}", ".high: '2' is not a number"),
+        ("{low: true, high: 2}", ".low: True is not a number"),
+        ("{low: .nan, high: 2}", ".low: nan is not finite"),
+        ("{low: 1, high: .inf}", ".high: inf is not finite"),
+        ("{low: 0, high: 1, log: true}", ": low is 0, and a logarithmic range must be above 0"),
+        ("{low: -1, high: 1, log: true}", ": low is -1, and a logarithmic range must be above 0"),
+        ("{low: 1.5, high: 3, integer: true}", ": low is 1.5, and integer asks for whole numbers"),
+        ("{low: 1}", ": give choices, or both low and high"),
+        ("{}", ": give choices, or both low and high"),
+        ("{choices: [1], low: 1, high: 2}", ": give either choices or a range, from low to high"),
+        ("{choices: []}", ".choices is [], but should have at least 1 item"),
+        ("{choices: 3}", ".choices is 3, but should be a valid list"),
+        ("{choices: [{a: 1}]}", f".choices: {{'a': 1}} {PLAIN}"),
+        ("{choices: [[a]]}", f".choices: ['a'] {PLAIN}"),
+        ("{lwo: 1, high: 2}", ".lwo is not a known key; did you mean low? (its value is 1)"),
+        ("[1, 2]", " is [1, 2], but should be a valid dictionary"),
+        ("{low: 1, high: 2, log: 1}", ".log is 1, but should be a valid boolean"),
+    ],
+)
+def test_a_mistake_in_a_search_space_is_one_sentence(load, space, sentence):
+    content = with_section("search_spaces", f"{{regression: {{ridge: {{alpha: {space}}}}}}}")
+    assert refusal(load, content) == f"params.yaml: {ALPHA}{sentence}"
+
+
+GO = "engine dask and a scheduler (such as tcp://host:8786) go together"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("search_spaces", "{regresion: {}}",
+         "search_spaces.regresion is not a known key; did you mean regression? (its value is {})"),
+        ("compute", "{engine: spark}",
+         "compute.engine is 'spark', but should be 'local' or 'dask'"),
+        ("compute", "{engine: dask}", f"compute: {GO}"),
+        ("compute", "{scheduler: 'tcp://a:1'}", f"compute: {GO}"),
+        ("compute", "{engin: dask}",
+         "compute.engin is not a known key; did you mean engine? (its value is 'dask')"),
+        ("quick", "{trainin: {}}", "quick: trainin is not a known step; did you mean training?"),
+        ("quick", "{training: {fold: 3}}",
+         "quick: training: fold is not a known key; did you mean folds? (its value is 3)"),
+        ("quick", "{training: {folds: 1}}",
+         "quick: training: folds is 1, but should be greater than or equal to 2"),
+        ("quick", "{training: {trials: many}}",
+         "quick: training: trials is 'many', but should be a valid integer"),
+        ("quick", "{training: 3}", "quick.training is 3, but should be a valid dictionary"),
+        ("quick", "{training: {regression: [ridge]}}",
+         "quick: training: regression lacks dummy, which the gate compares the winner with"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_section_that_may_be_left_out_is_one_sentence(load, name, value, sentence):
+    assert refusal(load, with_section(name, value)) == f"params.yaml: {sentence}"
+
+
+def test_sections_that_may_be_left_out_have_defaults(load):
+    content = BLOCK + SECTIONS[: SECTIONS.index("# What a search may change")]
+    evaluation = SECTIONS[SECTIONS.index("evaluation:\n") : SECTIONS.index("# Smaller parameters")]
+    found = load(content + evaluation)
+    assert (found.compute.engine, found.quick) == ("local", {})
+    assert found.search_spaces.regression == {}
+    assert found.quickened("training") == found.training
+
+
+def test_quick_takes_the_smaller_values_and_keeps_the_others(load):
+    found = load(with_section("quick", "{training: {folds: 2}}"))
+    assert found.quickened("training") == found.training.model_copy(update={"folds": 2})
+    assert found.quickened("evaluation") == found.evaluation
+
+
 @pytest.mark.parametrize(
     ("content", "culprit"),
     [

@@ -3,8 +3,10 @@
 import json
 import re
 
+import pytest
 from conftest import ROOT
 
+MODELS = json.loads((ROOT / "benchmarks" / "models.json").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -64,3 +66,53 @@ def test_the_lock_has_hashes_and_names_no_index():
     pinned = [e for e in entries if not e.startswith("#")]
     assert pinned and all("==" in e and "--hash=sha256:" in e for e in pinned)
     assert "://" not in lock and "--index" not in lock
+
+
+LABELS = {
+    "rmse_log": "RMSE of the logarithm",
+    "mae": "MAE, US dollars",
+    "roc_auc": "ROC AUC",
+    "brier": "Brier score",
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "task", "part"),
+    [
+        ("ames, without the sales", "ames", "without sales above 4,000 square feet"),
+        ("ames, all rows", "ames", "all rows"),
+        ("ames, sales to 2008", "ames_later", "2009 and 2010"),
+        ("credit, all rows", "credit", "all rows"),
+    ],
+)
+def test_the_figures_of_the_models_are_those_of_the_benchmark(first, task, part):
+    found = MODELS[task]
+    figures = found["tests"][part]["models"]
+    lines = [x for x in README.splitlines() if x.startswith(f"| {first}") and x.count("|") == 7]
+    assert lines
+    for line in lines:
+        _, label, best, value, interval, linear = [c.strip() for c in line.strip("|").split("|")]
+        metric = next(m for m, words in LABELS.items() if words == label)
+        shape = ",.0f" if metric == "mae" else ".4f"
+        now, low, high = (format(v, shape) for v in figures[found["best"]][metric])
+        assert (best, value, interval) == (found["best"], now, f"{low} to {high}")
+        rival = format(figures[found["linear"]][metric][0], shape)
+        assert linear == f"{found['linear']} {rival}"
+
+
+def test_what_it_says_of_trees_and_trends_is_what_the_benchmark_measured():
+    figures = MODELS["computers_with_trend"]["tests"]["months 13 to 35"]["models"]
+    sentence = README[README.index("On `computers`, months 1 to 12") :].split("\n\n")[0]
+    trees = "decision_tree random_forest extra_trees hist_gradient_boosting xgboost lightgbm"
+    best = min(trees.split(), key=lambda name: figures[name]["rmse_log"][0])
+    assert f"`linear` with the month as a feature has {figures['linear']['rmse_log'][0]:.3f}" in (
+        sentence.replace("\n", " ")
+    )
+    assert f"`{best}`, {figures[best]['rmse_log'][0]:.3f}" in sentence.replace("\n", " ")
+    alone = MODELS["computers"]
+    assert f"{alone['cross_validated'][alone['best']]:.3f}" in sentence
+
+
+def test_no_model_takes_long_to_fit():
+    for task in MODELS.values():
+        assert max(task["fit_cpu_seconds"].values()) < 30

@@ -12,10 +12,12 @@ from truefit.data_prep.read import SUFFIXES, read_table
 from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
-FORMAT = 1  # of the manifest; a bundle of another format is refused
+FORMAT = 2  # of the manifest; a bundle of another format is refused
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
-NEEDED = ("inputs", "target", "reading", "classes", "positive", "id")  # of the manifest, to score
+# Of the manifest, to score.
+NEEDED = ("inputs", "target", "reading", "classes", "positive", "threshold", "interval", "id")
+AT_ONCE = 10_000  # rows to score in one go, so that a long table needs no more memory
 LARGEST = float(np.finfo(np.float32).max)  # a larger number would be infinite to the model
 
 
@@ -126,13 +128,23 @@ class Bundle:
         Returns
         -------
         DataFrame
-            ``prediction`` in the target's unit, or the predicted class; in a classification also
-            ``probability``, of the positive class.
+            ``prediction`` in the target's unit, with ``low`` and ``high`` around it if the
+            manifest has an interval; or ``prediction``, the class, and ``probability``, of the
+            positive class, which is called from the manifest's threshold on.
         """
-        found = pd.DataFrame({"prediction": self.score(frame)})
+        said = self.score(frame)
         if self.manifest["classes"]:
-            found = found.rename(columns={"prediction": "probability"})
-            found.insert(0, "prediction", self.run(frame)["label"])
+            positive = self.manifest["positive"]
+            (other,) = (c for c in self.manifest["classes"] if c != positive)
+            called = np.where(said >= self.manifest["threshold"], positive, other)
+            found = pd.DataFrame({"prediction": called, "probability": said})
+        else:
+            found = pd.DataFrame({"prediction": said})
+            if interval := self.manifest["interval"]:
+                width = interval["width"]
+                factor = interval["kind"] == "factor"
+                found["low"] = said / width if factor else said - width
+                found["high"] = said * width if factor else said + width
         name = self.manifest["id"]
         if name and name in frame:
             found.insert(0, name, frame[name].to_numpy())
@@ -159,7 +171,11 @@ def run_session(session, frame: pd.DataFrame) -> dict[str, np.ndarray]:
             values = column.to_numpy(dtype=np.float32, na_value=np.nan)
         feed[declared.name] = values.reshape(-1, 1)
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feed), strict=True))
+    parts = [
+        session.run(names, {k: v[first : first + AT_ONCE] for k, v in feed.items()})
+        for first in range(0, max(len(frame), 1), AT_ONCE)
+    ]
+    return {n: np.concatenate(blocks) for n, *blocks in zip(names, *parts, strict=True)}
 
 
 def write_predictions(rows: pd.DataFrame, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command ``truefit``: run a step, write the front page, score a table."""
+"""The command ``truefit``: run steps, write the front page, score a table."""
 
 import argparse
 import sys
@@ -46,7 +46,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="change one parameter of the step; may be given more than once",
     )
+    run.add_argument(
+        "--quick", action="store_true", help="take the parameters under quick: in params.yaml"
+    )
     run.set_defaults(command=_run)
+
+    quick = commands.add_parser(
+        "quick", help="run every notebook with the quick parameters, in a copy"
+    )
+    quick.set_defaults(command=_quick)
 
     index = commands.add_parser("index", help="write reports/index.html")
     index.set_defaults(command=_index)
@@ -76,10 +84,16 @@ def _run(parsed: argparse.Namespace) -> None:
         if not equals:
             raise InputError(f"-p {given}: write NAME=VALUE")
         changes[name] = value
-    report = run(parsed.step, parsed.case, changes)
+    report = run(parsed.step, parsed.case, changes, quick=parsed.quick)
     print(
         f"wrote {report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report}"
     )
+
+
+def _quick(parsed: argparse.Namespace) -> None:
+    from truefit.notebook.quick import run_quick
+
+    run_quick()
 
 
 def _index(parsed: argparse.Namespace) -> None:

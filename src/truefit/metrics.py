@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator
 
 from truefit.params import Case
 
-THRESHOLD = 0.5  # of the probability, from which on a row is called positive
 AT_ONCE = 2_000_000  # weights in one computation, 16 MB, however many rows are tested
 HIGHER_IS_BETTER = {"r2", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
 LABELS = {
@@ -29,6 +28,7 @@ LABELS = {
     "roc_auc": "ROC AUC",
     "average_precision": "average precision",
     "brier": "Brier score",
+    "cost": "cost a row",
 }
 
 
@@ -54,16 +54,20 @@ def _r2(y, p, w):
     return np.where(variance > 0, 1 - _ratio(error, variance), error == 0)
 
 
-def _precision(y, p, w):
-    return _ratio(w @ (y * (p >= THRESHOLD)), w @ (p >= THRESHOLD))
+def _accuracy(y, called, w):
+    return _mean((y == called).astype(float), w)
 
 
-def _recall(y, p, w):
-    return _ratio(w @ (y * (p >= THRESHOLD)), w @ y)
+def _precision(y, called, w):
+    return _ratio(w @ (y * called), w @ called)
 
 
-def _f1(y, p, w):
-    return _ratio(2 * (w @ (y * (p >= THRESHOLD))), w @ (p >= THRESHOLD) + w @ y)
+def _recall(y, called, w):
+    return _ratio(w @ (y * called), w @ y)
+
+
+def _f1(y, called, w):
+    return _ratio(2 * (w @ (y * called)), w @ called + w @ y)
 
 
 def _by_score(y, p, w):
@@ -99,11 +103,13 @@ REGRESSION: dict[str, Metric] = {
 LOGGED: dict[str, Metric] = {
     "rmse_log": lambda y, p, w: np.sqrt(_mse(np.log(y), np.log(p), w)),
 }
-CLASSIFICATION: dict[str, Metric] = {
-    "accuracy": lambda y, p, w: _mean((y == (p >= THRESHOLD)).astype(float), w),
+CALLS: dict[str, Metric] = {  # of classes called, not of probabilities
+    "accuracy": _accuracy,
     "precision": _precision,
     "recall": _recall,
     "f1": _f1,
+}
+PROBABILITIES: dict[str, Metric] = {
     "roc_auc": _roc_auc,
     "average_precision": _average_precision,
     "brier": _mse,
@@ -112,9 +118,27 @@ CLASSIFICATION: dict[str, Metric] = {
 
 def metrics_of(case: Case) -> dict[str, Metric]:
     """The metrics that fit the case, by name."""
-    if case.task == "classification":
-        return CLASSIFICATION
-    return REGRESSION | (LOGGED if case.log_target else {})
+    if case.task == "regression":
+        return REGRESSION | (LOGGED if case.log_target else {})
+    called = {name: _of_calls(metric, case.threshold) for name, metric in CALLS.items()}
+    costs = {} if case.costs is None else {"cost": _cost(case)}
+    return called | PROBABILITIES | costs
+
+
+def _of_calls(metric: Metric, threshold: float) -> Metric:
+    return lambda y, p, w: metric(y, (p >= threshold).astype(float), w)
+
+
+def _cost(case: Case) -> Metric:
+    """What the wrong calls cost, a row on average."""
+    costs = case.costs
+
+    def metric(y, p, w):
+        called = p >= case.threshold
+        row = np.where(called, (1 - y) * costs.false_positive, y * costs.false_negative)
+        return _mean(row, w)
+
+    return metric
 
 
 def truth(y: pd.Series, case: Case) -> np.ndarray:

@@ -6,7 +6,9 @@ for both. A notebook gets typed values, never text to parse again.
 
 from datetime import date
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,7 +31,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DropRule(_Strict):
@@ -68,6 +70,48 @@ class Limit(_Strict):
         return self
 
 
+class Costs(_Strict):
+    """What a wrong answer costs, in any unit; only the ratio of the two decides."""
+
+    false_positive: float = Field(gt=0)
+    false_negative: float = Field(gt=0)
+
+
+class Behaviour(_Strict):
+    """What a model must do when a row changes, or with rows of a kind, on a share of the rows.
+
+    After Ribeiro and others, Beyond Accuracy: Behavioral Testing of NLP Models with CheckList,
+    2020: an invariance test (``same``), a directional test (``not_lower``, ``not_higher``), or a
+    minimum-functionality test (``at_least``, ``at_most``).
+    """
+
+    name: str
+    when: str | None = None
+    change: dict[str, str | int | float] = {}
+    expect: Literal["same", "not_lower", "not_higher"] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    share: float = Field(default=1.0, gt=0, le=1)
+
+    @field_validator("change", mode="before")
+    @classmethod
+    def _values(cls, change: Any) -> Any:
+        # Pydantic would say of each type in turn that it is not this one.
+        for column, value in change.items() if isinstance(change, dict) else ():
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise ValueError(f"{column} is {value!r}, which is neither a number nor a text")
+        return change
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Behaviour":
+        asked = [v for v in (self.expect, self.at_least, self.at_most) if v is not None]
+        if len(asked) != 1:
+            raise ValueError(f"{self.name!r} must say one of expect, at_least and at_most")
+        if (self.expect is None) != (not self.change):
+            raise ValueError(f"{self.name!r} must have both change and expect, or neither")
+        return self
+
+
 class Case(_Strict):
     """One table and what is to be learned from it: a block under ``cases:``.
 
@@ -95,7 +139,13 @@ class Case(_Strict):
     drop_repeats: str | None = None
     blank: list[BlankRule] = []
     drop_columns: dict[str, str] = {}
+    features: dict[str, str] = {}
+    clusters: list[str] = []
     units: dict[str, str] = {}
+    slices: dict[str, list[float]] = {}
+    protected: list[str] = []
+    costs: Costs | None = None
+    behaviour: list[Behaviour] = []
     map: list[str] = Field(default=[], max_length=2)
     gate: list[Limit] = []
 
@@ -110,6 +160,14 @@ class Case(_Strict):
             raise ValueError(f"{value!r} is neither a number nor a text")
         return value
 
+    @field_validator("slices")
+    @classmethod
+    def _rising(cls, slices: dict[str, list[float]]) -> dict[str, list[float]]:
+        for column, limits in slices.items():
+            if limits != sorted(set(limits)):
+                raise ValueError(f"the limits of {column}, {limits}, must rise")
+        return slices
+
     @model_validator(mode="after")
     def _consistent(self) -> "Case":
         if self.task == "classification" and self.positive is None:
@@ -122,7 +180,25 @@ class Case(_Strict):
             raise ValueError("time and production_from go together")
         if len(self.map) == 1:
             raise ValueError("map takes two columns: east-west first, north-south second")
+        if self.task == "regression" and self.costs is not None:
+            raise ValueError("costs are for classification")
+        for name in self.protected:
+            if name not in self.slices:
+                raise ValueError(f"{name!r} is protected, and must be among the slices")
         return self
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on a row is called positive.
+
+        Where the probabilities are right, calling a row positive pays as soon as its chance of
+        being positive, times what a false negative costs, exceeds its chance of being negative
+        times what a false positive costs (Elkan, The Foundations of Cost-Sensitive Learning,
+        2001). Without costs both count the same.
+        """
+        if self.costs is None:
+            return 0.5
+        return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
 
     def unit(self, column: str) -> str:
         """The column's unit in words, empty if it has none."""
@@ -164,15 +240,93 @@ class Training(_Strict):
 
     seed: Seed
     folds: int = Field(ge=2)
+    inner_folds: int = Field(ge=2)
+    trials: int = Field(ge=1)
     min_category_rows: int = Field(ge=1)
+    blend: int = Field(ge=0)
+    choose: Literal["best", "simplest"]
     regression: list[str] = Field(min_length=1)
     classification: list[str] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _with_dummy(self) -> "Training":
         for task in ("regression", "classification"):
-            if "dummy" not in getattr(self, task):
+            names = getattr(self, task)
+            if "dummy" not in names:
                 raise ValueError(f"{task} lacks dummy, which the gate compares the winner with")
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{task} names {name} twice")
+        return self
+
+
+class Space(_Strict):
+    """The values that a search may give one parameter: a range, or a list."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: list[int | float | str | bool | None | list[int]] | None = Field(
+        default=None, min_length=1
+    )
+
+    @field_validator("low", "high", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        # Pydantic would say of each type in turn that it is not this one.
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is not a number")
+        if not isfinite(value):
+            raise ValueError(f"{value} is not finite")
+        return value
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _plain_values(cls, value: Any) -> Any:
+        for choice in value if isinstance(value, list) else ():
+            whole = isinstance(choice, list) and all(type(v) is int for v in choice)
+            if not whole and not isinstance(choice, int | float | str | None):
+                raise ValueError(
+                    f"{choice!r} is neither a number, a text, true, false, null nor a list of "
+                    "whole numbers"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _a_range_or_a_list(self) -> "Space":
+        ends = (self.low, self.high)
+        if self.choices is not None and (ends != (None, None) or self.log or self.integer):
+            raise ValueError("give either choices or a range, from low to high")
+        if self.choices is None and None in ends:
+            raise ValueError("give choices, or both low and high")
+        if self.choices is None and self.low >= self.high:
+            raise ValueError(f"low is {self.low}, which is not below high, {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}, and a logarithmic range must be above 0")
+        for name, end in {"low": self.low, "high": self.high}.items():
+            if self.integer and end != int(end):
+                raise ValueError(f"{name} is {end}, and integer asks for whole numbers")
+        return self
+
+
+class SearchSpaces(_Strict):
+    """What a search may change, by task, model and parameter."""
+
+    regression: dict[str, dict[str, Space]] = {}
+    classification: dict[str, dict[str, Space]] = {}
+
+
+class Compute(_Strict):
+    """Where a search runs; the result is the same everywhere."""
+
+    engine: Literal["local", "dask"] = "local"
+    scheduler: str | None = None
+
+    @model_validator(mode="after")
+    def _with_scheduler(self) -> "Compute":
+        if (self.engine == "dask") != (self.scheduler is not None):
+            raise ValueError("engine dask and a scheduler (such as tcp://host:8786) go together")
         return self
 
 
@@ -183,6 +337,9 @@ class Evaluation(_Strict):
     resamples: int = Field(ge=100)
     confidence: float = Field(gt=0.5, lt=1)
     worst_rows: int = Field(ge=1)
+    repeats: int = Field(ge=2)
+    explained_rows: int = Field(ge=1)
+    permutations: int = Field(ge=4)
 
 
 class Export(_Strict):
@@ -200,6 +357,22 @@ class Params(_Strict):
     training: Training
     evaluation: Evaluation
     export: Export
+    search_spaces: SearchSpaces = SearchSpaces()
+    compute: Compute = Compute()
+    quick: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _quick_fits(self) -> "Params":
+        for step in self.quick:
+            if step not in STEP_SECTIONS:
+                raise ValueError(f"quick: {_unknown(step, STEP_SECTIONS, 'step')}")
+            self.quickened(step)
+        return self
+
+    def quickened(self, step: str) -> Any:
+        """The section of a step with the smaller values under ``quick:``."""
+        changed = getattr(self, step).model_dump() | self.quick.get(step, {})
+        return _validated(_section_type(step), changed, f"params.yaml: quick: {step}")
 
     def case(self, name: str) -> Case:
         """The block of one case; an unknown name is an ``InputError`` that lists the known ones."""
@@ -209,6 +382,8 @@ class Params(_Strict):
             )
         return self.cases[name]
 
+
+STEP_SECTIONS = ("data_prep", "regression_maths", "training", "evaluation", "export")
 
 # What a cell says when a thing is absent, rather than unknown. See Case.absent.
 ABSENT = "absent"
@@ -297,7 +472,8 @@ def _sentence(error: dict, model: type[BaseModel]) -> str:
         message = error["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
     asked = error["msg"].partition(" should ")[2].partition(" after validation")[0]
-    return f"{key} is {value}, but should {asked}"
+    # Whoever writes YAML knows no classes.
+    return f"{key} is {value}, but should {asked.partition(' or instance of ')[0]}"
 
 
 def _fields_at(model: Any, parents: list[str]) -> list[str]:
@@ -307,6 +483,8 @@ def _fields_at(model: Any, parents: list[str]) -> list[str]:
             model = model.model_fields[part].annotation
         else:  # dict[str, X] or list[X]
             model = model.__args__[-1]
+        if isinstance(model, UnionType):  # X | None
+            model = model.__args__[0]
     return list(model.model_fields)
 
 

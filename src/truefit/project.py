@@ -6,12 +6,16 @@ person runs by hand writes each file straight to its place, still whole or not a
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 ROOT_VARIABLE = "TRUEFIT_PROJECT"
 STAGING_VARIABLE = "TRUEFIT_STAGING"
+# The terminal of the person who started the runner; a notebook's own output is no terminal.
+TERMINAL_VARIABLE = "TRUEFIT_TERMINAL"
 
 
 class TruefitError(Exception):
@@ -63,6 +67,17 @@ def path(*parts: str) -> Path:
     if staging and Path(staging, *parts).exists():
         return Path(staging, *parts)
     return root().joinpath(*parts)
+
+
+@contextmanager
+def terminal() -> Iterator[IO[str] | None]:
+    """The terminal to draw a bar on, or None if nobody watches."""
+    named = os.environ.get(TERMINAL_VARIABLE)
+    if named:
+        with open(named, "w", encoding="utf-8") as file:
+            yield file
+    else:
+        yield sys.stderr if sys.stderr.isatty() else None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     log = []
     for rule in case.blank:
-        hit = _matches(frame, rule.when)
+        hit = matches(frame, rule.when)
         log.append((f"blank {rule.column} when {rule.when}", int(hit.sum()), rule.reason))
         frame = frame.assign(**{rule.column: frame[rule.column].mask(hit)})
     unknown = frame[case.target].isna()  # blanked ones among them
@@ -34,7 +34,7 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
         log.append(("drop rows without a target", int(unknown.sum()), "nothing to learn from"))
         frame = frame[~unknown]
     for rule in case.drop_rows:
-        hit = _matches(frame, rule.when)
+        hit = matches(frame, rule.when)
         log.append((f"drop rows when {rule.when}", int(hit.sum()), rule.reason))
         frame = frame[~hit]
     if case.drop_repeats:
@@ -46,7 +46,14 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, pd.DataFrame(log, columns=["rule", "rows", "reason"])
 
 
-def _matches(frame: pd.DataFrame, when: str) -> pd.Series:
+def matches(frame: pd.DataFrame, when: str) -> pd.Series:
+    """The rows that a rule's condition holds for.
+
+    Raises
+    ------
+    InputError
+        If it is not a condition over the table's columns.
+    """
     try:
         # The Python engine: numexpr, if somebody has it, must not change a result.
         hit = frame.eval(when, engine="python")

@@ -9,7 +9,7 @@ from re import fullmatch
 import numpy as np
 import pandas as pd
 
-from truefit import project
+from truefit import expressions, project
 from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
@@ -229,6 +229,14 @@ def _check_columns(frame: pd.DataFrame, name: str, case: Case, need_target: bool
         "blank": [rule.column for rule in case.blank] if need_target else [],
         "drop_columns": list(case.drop_columns) if need_target else [],
         "map": case.map,
+        "features": [
+            column
+            for text in case.features.values()
+            for column in expressions.columns(expressions.parse(text))
+        ],
+        "clusters": case.clusters,
+        "slices": list(case.slices),
+        "behaviour": [column for test in case.behaviour for column in test.change],
     }
     for key, columns in named.items():
         for column in columns:

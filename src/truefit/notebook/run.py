@@ -97,6 +97,7 @@ def run(
     case: str | None = None,
     changes: Mapping[str, str] | None = None,
     *,
+    quick: bool = False,
     progress: bool | None = None,
 ) -> Path:
     """Execute the notebook of a step for a case and publish all that it made.
@@ -113,6 +114,8 @@ def run(
         A block under ``cases:`` in ``params.yaml``; None for a step of `WITHOUT_CASE`.
     changes : mapping from name to text, optional
         Parameters of the step to change, each written as in ``params.yaml``.
+    quick : bool, optional
+        Take the smaller parameters under ``quick:`` in ``params.yaml``; ``changes`` come on top.
     progress : bool, optional
         Whether to draw a bar by cell on the terminal; if not given, when there is a terminal.
 
@@ -133,7 +136,8 @@ def run(
     name = _step(step)
     settings = params.load()
     about = _about(name, case, settings)
-    values = params.override(name, getattr(settings, name), dict(changes or {}))
+    defaults = settings.quickened(name) if quick else getattr(settings, name)
+    values = params.override(name, defaults, dict(changes or {}))
     top, page = project.root(), page_of(name, case)
     staging = top / ".staging" / _name(name, case)
     shutil.rmtree(staging, ignore_errors=True)
@@ -223,7 +227,8 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
 
     bar = f"{source.stem} {values.get('case', '')}".rstrip()
     try:
-        with pinned_environment(**{project.STAGING_VARIABLE: str(staging)}):
+        places = {project.STAGING_VARIABLE: str(staging), **_terminal(progress)}
+        with pinned_environment(**places):
             papermill.execute_notebook(
                 source,
                 target,
@@ -239,6 +244,13 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
             )
     except PapermillExecutionError as error:
         raise _explained(error, source.stem, staging, target) from None
+
+
+def _terminal(progress: bool) -> dict[str, str]:
+    """Where a long cell may draw a bar of its own; see `project.terminal`."""
+    if progress and POSIX and sys.stderr.isatty():
+        return {project.TERMINAL_VARIABLE: os.ttyname(sys.stderr.fileno())}
+    return {}
 
 
 def _explained(error: Any, book: str, staging: Path, partial: Path) -> TruefitError:

@@ -1,54 +1,198 @@
-"""Compare candidates on the training rows alone, on folds that a seed fixes."""
+"""Compare candidates on the training rows alone, by what the searches found."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
 
 from truefit import figures
 from truefit.digits import significant, to_spread
-from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, scores
-from truefit.params import Case
-from truefit.training.shelf import unwrap
+from truefit.metrics import HIGHER_IS_BETTER, LABELS, scores, truth
+from truefit.params import Case, Training
+from truefit.training.recalibrated import Recalibrated, fit_recalibration
+from truefit.training.search import ALL_ROWS, Found, Task, built, deal, main_metric
+from truefit.training.shelf import BLEND, on_scale, unwrap
+
+# What the others are measured by, and no part of a blend: the one knows nothing, the other has no
+# penalty, and goes astray beyond the range that it has seen.
+YARDSTICKS = {"dummy", "linear"}
+LEAST_WEIGHT = 0.05  # a model that would have less in a blend is left out
 
 
-def main_metric(case: Case) -> str:
-    """The metric that decides which candidate wins."""
-    if case.task == "classification":
-        return "roc_auc"
-    return "rmse_log" if case.log_target else "rmse"
+def complete(found: Mapping[Task, Found]) -> list[str]:
+    """The candidates that could be fitted everywhere."""
+    failed = {task.model for task, f in found.items() if f.error}
+    return [t.model for t in found if t.fold == ALL_ROWS and t.model not in failed]
 
 
-def cross_validate(
-    models: Mapping[str, BaseEstimator], train: pd.DataFrame, case: Case, *, folds: int, seed: int
+def failures(found: Mapping[Task, Found]) -> dict[str, str]:
+    """Why each of the other candidates was skipped."""
+    return {task.model: f.error for task, f in reversed(found.items()) if f.error}
+
+
+def out_of_fold(
+    found: Mapping[Task, Found], train: pd.DataFrame, case: Case, settings: Training
 ) -> pd.DataFrame:
-    """Score every candidate on the same folds.
+    """Every training row predicted by models that were neither tuned nor fitted on it.
+
+    Returns
+    -------
+    DataFrame
+        With the rows of ``train``: ``fold``, and for each candidate its prediction in the target's
+        own unit, or the probability of the positive class. The blend, if there is one, weighs the
+        others by what each search saw.
+    """
+    names = complete(found)
+    outer = deal(train[case.target], case, folds=settings.folds, seed=settings.seed)
+    blended = bool(blend_weights(found, train, case, settings))
+    table = pd.DataFrame({"fold": np.zeros(len(train), dtype=int)}, index=train.index)
+    for fold, (_, held) in enumerate(outer, 1):
+        rows = train.index[held]
+        table.loc[rows, "fold"] = fold
+        for name in names:
+            table.loc[rows, name] = found[Task(name, fold)].held
+        if blended:
+            weights = _weights(found, train, case, settings, fold)
+            parts = [w * _to_scale(table.loc[rows, n], case) for n, w in weights.items()]
+            table.loc[rows, BLEND] = _from_scale(sum(parts), case)
+    return table
+
+
+def blend_weights(
+    found: Mapping[Task, Found],
+    train: pd.DataFrame,
+    case: Case,
+    settings: Training,
+    fold: int = ALL_ROWS,
+) -> dict[str, float]:
+    """How much each candidate should count in a blend, by the inner folds of one fold's searches.
+
+    Weights not below 0 that add up to 1 and come near the least squared error, on the scale that
+    the models learn on (Breiman, Stacked regressions, 1996). The held rows play no part.
+
+    Returns
+    -------
+    dict from name to float
+        Largest first; empty where a blend of two or more makes no sense.
+    """
+    names = [n for n in complete(found) if n not in YARDSTICKS]
+    if settings.blend < 2 or len(names) < 2:
+        return {}
+    weights = _weights(found, train, case, settings, fold)
+    return weights if len(weights) > 1 else {}
+
+
+def _weights(
+    found: Mapping[Task, Found], train: pd.DataFrame, case: Case, settings: Training, fold: int
+) -> dict[str, float]:
+    """The weights of `blend_weights`, even where a single candidate outweighs all others."""
+    names = [n for n in complete(found) if n not in YARDSTICKS]
+    outer = deal(train[case.target], case, folds=settings.folds, seed=settings.seed)
+    rows = outer[fold - 1][0] if fold != ALL_ROWS else np.arange(len(train))
+    actual = truth(train[case.target].iloc[rows], case)
+    target = np.log(actual) if case.log_target else actual
+    seen = {n: _to_scale(found[Task(n, fold)].inner, case) for n in names}
+    while True:
+        weights, _ = nnls(np.column_stack(list(seen.values())), target)
+        share = dict(zip(seen, weights / max(weights.sum(), 1e-12), strict=True))
+        order = sorted(seen, key=lambda n: -share[n])[: settings.blend]
+        members = [n for n in order if share[n] >= LEAST_WEIGHT] or order[:1]
+        if len(members) == len(seen):
+            break
+        seen = {n: seen[n] for n in members}  # what is left out leaves its weight to the others
+    rounded = {n: round(float(share[n]), 3) for n in members[1:]}
+    # Of rounded weights that add up to 0.999, a prediction would be a thousandth too low.
+    return {members[0]: round(1 - sum(rounded.values()), 3), **rounded}
+
+
+def _to_scale(p, case: Case) -> np.ndarray:
+    return np.log(np.asarray(p)) if case.log_target else np.asarray(p)
+
+
+def _from_scale(values: np.ndarray, case: Case) -> np.ndarray:
+    return np.exp(values) if case.log_target else values
+
+
+def build_blend(
+    weights: Mapping[str, float],
+    found: Mapping[Task, Found],
+    train: pd.DataFrame,
+    case: Case,
+    settings: Training,
+) -> BaseEstimator:
+    """The weighted mean of candidates, each with its preparation and settings, not yet fitted."""
+    members = []
+    for name in weights:
+        model = built(name, train, case, found[Task(name, ALL_ROWS)].params, settings)
+        members.append((name, model.regressor if case.task == "regression" else model))
+    kind, more = VotingRegressor, {}
+    if case.task == "classification":
+        kind, more = VotingClassifier, {"voting": "soft"}
+    return on_scale(kind(members, weights=list(weights.values()), **more), case)
+
+
+def final_models(
+    found: Mapping[Task, Found], train: pd.DataFrame, case: Case, settings: Training
+) -> dict[str, BaseEstimator]:
+    """Every candidate with the settings found on all rows, and the blend; not yet fitted."""
+    models = {
+        name: built(name, train, case, found[Task(name, ALL_ROWS)].params, settings)
+        for name in complete(found)
+    }
+    weights = blend_weights(found, train, case, settings)
+    return models | ({BLEND: build_blend(weights, found, train, case, settings)} if weights else {})
+
+
+def fit_all(
+    models: Mapping[str, BaseEstimator], oof: pd.DataFrame, train: pd.DataFrame, case: Case
+) -> dict[str, BaseEstimator]:
+    """Fit every candidate on all training rows.
 
     Parameters
     ----------
     models : mapping from name to estimator
-        Not fitted; each fold fits a clone, preparation included.
+        From `final_models`.
+    oof : DataFrame
+        From `out_of_fold`, by which the probabilities of a classifier are put right.
     train : DataFrame
         Training rows with their target.
-    folds : int
-        Number of folds; a classification keeps the classes' shares in each.
-    seed : int
-        Of the shuffle before the rows are dealt into folds.
+
+    Returns
+    -------
+    dict from name to estimator
+        Fitted clones; in a classification each is a `Recalibrated`.
+    """
+    X, y = train.drop(columns=case.target), train[case.target]
+    fitted = {}
+    for name, model in models.items():
+        if case.task == "classification":
+            line = fit_recalibration(y, oof[name].to_numpy(), case)
+            model = Recalibrated(model, line.slope, line.intercept, case.positive)
+        with warnings.catch_warnings():
+            # The network stops after a fixed number of steps on purpose: early is a penalty, too.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted[name] = clone(model).fit(X, y)
+    return fitted
+
+
+def fold_scores(oof: pd.DataFrame, train: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """Score every candidate on every outer fold.
 
     Returns
     -------
     DataFrame
         One row for each candidate and fold: ``model``, ``fold`` (from 1) and the metrics.
     """
-    X, y = train.drop(columns=case.target), train[case.target]
-    kind = StratifiedKFold if case.task == "classification" else KFold
-    rows = []
-    for fold, (fit, held) in enumerate(kind(folds, shuffle=True, random_state=seed).split(X, y), 1):
-        for name, model in models.items():
-            fitted = clone(model).fit(X.iloc[fit], y.iloc[fit])
-            found = scores(y.iloc[held], predictions(fitted, X.iloc[held], case), case)
+    y, rows = train[case.target], []
+    for fold, part in oof.groupby("fold"):
+        for name in part.columns.drop("fold"):
+            found = scores(y.loc[part.index], part[name].to_numpy(), case)
             rows.append({"model": name, "fold": fold, **found})
     return pd.DataFrame(rows)
 
@@ -101,16 +245,35 @@ def leaderboard_table(board: pd.DataFrame, folds: int, case: Case):
 
 
 def best(board: pd.DataFrame) -> str:
-    """The name of the winner: the first of the leaderboard."""
+    """The name of the first of the leaderboard."""
     return str(board.index[0])
 
 
-def refit(
-    models: Mapping[str, BaseEstimator], train: pd.DataFrame, case: Case
-) -> dict[str, BaseEstimator]:
-    """Fit every candidate on all training rows."""
-    X, y = train.drop(columns=case.target), train[case.target]
-    return {name: clone(model).fit(X, y) for name, model in models.items()}
+def one_standard_error(results: pd.DataFrame, board: pd.DataFrame, case: Case, order: list) -> str:
+    """The simplest candidate that is within one standard error of the best.
+
+    Breiman and others, Classification and Regression Trees, 1984, section 3.4.3; the standard
+    error is that of the best one's mean over the folds.
+
+    Parameters
+    ----------
+    results, board : DataFrame
+        From `fold_scores` and `leaderboard`.
+    order : list of str
+        Candidates, simplest first; what is not in it comes last.
+    """
+    metric, folds = main_metric(case), results["fold"].nunique()
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    limit = sign * board[metric].iloc[0] + board[f"{metric}_sd"].iloc[0] / np.sqrt(folds)
+    near = [n for n in board.index if sign * board.loc[n, metric] <= limit]
+    return min(near, key=lambda n: order.index(n) if n in order else len(order))
+
+
+def winner_of(results: pd.DataFrame, board: pd.DataFrame, case: Case, settings: Training) -> str:
+    """The candidate to use, as the step's parameter ``choose`` says."""
+    if settings.choose == "simplest":
+        return one_standard_error(results, board, case, getattr(settings, case.task))
+    return best(board)
 
 
 def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
@@ -124,9 +287,13 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
         exponential, where effects multiply (a logged target, or odds). Empty for another model.
     """
     pipeline = unwrap(model)
-    if not hasattr(pipeline[-1], "coef_"):
+    if not isinstance(pipeline, Pipeline) or not hasattr(pipeline[-1], "coef_"):
         return pd.DataFrame(columns=["weight"])
     weights = np.ravel(pipeline[-1].coef_)
+    if case.task == "regression":
+        weights = weights * model.transformer_.scale_
+    elif isinstance(model, Recalibrated):
+        weights = weights * model.slope
     if case.task == "classification" and list(model.classes_).index(case.positive) == 0:
         weights = -weights  # scikit-learn counts towards its second class
     # Without the kind in front of it a name may stand twice: home_rent, and rent as a home.
@@ -143,11 +310,18 @@ def _steps(preparation, case: Case) -> list[str]:
     """One standard deviation of each prepared number, with its unit; empty for a category."""
     steps = []
     for kind, step, columns in preparation.transformers_:
-        if kind == "category":
+        if kind in {"category", "cluster"}:
             steps += [""] * len(step[-1].get_feature_names_out())
         elif kind != "remainder":
-            units = ["ranks" if kind == "ordered" else case.unit(c) for c in columns]
             sizes = [significant(s, 3) for s in step[-1].scale_]
+            units = [""] * len(sizes)
+            if kind == "ordered":
+                units = ["ranks"] * len(sizes)
+            elif kind == "number":
+                units = [case.unit(c) for c in columns]
+            logged = step["logskewed"].logged_ if "logskewed" in step.named_steps else ()
+            for j in np.flatnonzero(logged):
+                units[j] = "of log(1 + x)"
             steps += [f"{s} {u}".strip() for s, u in zip(sizes, units, strict=True)]
     return steps
 

@@ -1,16 +1,14 @@
-"""Judge the winner on rows that nothing was fitted on, with intervals, and decide by a gate."""
+"""Metrics of models on rows that nothing was fitted on, and differences, with intervals."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from truefit import figures
-from truefit.digits import significant, to_spread
-from truefit.metrics import HIGHER_IS_BETTER, LABELS, THRESHOLD, metrics_of, resample, truth
+from truefit.digits import to_spread
+from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, resample, truth
 from truefit.params import Case
-from truefit.project import GateError
 
 # The simple model that a winner must be worth more than, by task.
 LINEAR = {"regression": "linear", "classification": "logistic"}
@@ -33,8 +31,8 @@ def reference_scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float
         if case.log_target:
             found["rmse_log"] = reference.root_mean_squared_error(np.log(actual), np.log(p))
         return found
-    called = p >= THRESHOLD
-    return {
+    called = p >= case.threshold
+    found = {
         "accuracy": reference.accuracy_score(actual, called),
         "precision": reference.precision_score(actual, called, zero_division=0),
         "recall": reference.recall_score(actual, called),
@@ -43,6 +41,14 @@ def reference_scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float
         "average_precision": reference.average_precision_score(actual, p),
         "brier": reference.brier_score_loss(actual, p),
     }
+    if case.costs is not None:
+        (_, false_positive), (false_negative, _) = reference.confusion_matrix(
+            actual, called, labels=[0, 1], normalize="all"
+        )
+        found["cost"] = (
+            case.costs.false_positive * false_positive + case.costs.false_negative * false_negative
+        )
+    return found
 
 
 def bootstrap_weights(n_samples: int, resamples: int, seed: int) -> np.ndarray:
@@ -130,66 +136,6 @@ def _summary(found: Mapping[str, np.ndarray], confidence: float) -> pd.DataFrame
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
 
 
-def judge(
-    metrics: pd.DataFrame, against_dummy: pd.DataFrame, case: Case, *, main_metric: str
-) -> dict:
-    """The gate: may the winner go on?
-
-    It must be better than a model that has learned nothing, beyond chance; and of each limit in
-    the case's block, the worse end of the metric's interval must keep it.
-
-    Returns
-    -------
-    dict
-        ``passed`` (bool) and ``checks``: a list of ``{"check", "passed", "reason"}``.
-    """
-    gap = against_dummy.loc[main_metric]
-    value, low, high = (significant(gap[end]) for end in ("value", "low", "high"))
-    checks = [
-        {
-            "check": "better than the dummy",
-            "passed": bool(gap["better"] == "yes"),
-            "reason": f"{LABELS[main_metric]} differs from the dummy's by {value} "
-            f"({low} to {high})",
-        }
-    ]
-    for limit in case.gate:
-        if limit.metric not in metrics.index:
-            raise GateError(
-                f"params.yaml: the gate of {case.table} asks for {limit.metric!r}, which is not "
-                f"measured; known: {', '.join(metrics.index)}"
-            )
-        row = metrics.loc[limit.metric]
-        if limit.at_most is not None:
-            passed, asked, end = row["high"] <= limit.at_most, f"at most {limit.at_most}", "high"
-        else:
-            passed, asked, end = row["low"] >= limit.at_least, f"at least {limit.at_least}", "low"
-        checks.append(
-            {
-                "check": f"{LABELS[limit.metric]} {asked}",
-                "passed": bool(passed),
-                "reason": f"the worse end of its interval is {significant(row[end])}",
-            }
-        )
-    return {"passed": all(c["passed"] for c in checks), "checks": checks}
-
-
-def require_pass(verdict: dict, name: str) -> None:
-    """Stop with one sentence if the gate did not pass.
-
-    Raises
-    ------
-    GateError
-    """
-    failed = [f"{c['check']}: {c['reason']}" for c in verdict["checks"] if not c["passed"]]
-    if failed:
-        raise GateError(
-            f"the model of {name} did not pass the gate, so it is not exported "
-            f"({'; '.join(failed)}); see reports/{name}/04_evaluation.html, then improve the model "
-            "or change the gate in params.yaml"
-        )
-
-
 def rounded(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """A table of metrics as nested dicts, rounded to the digits that every machine agrees on."""
     return {
@@ -257,59 +203,3 @@ def worst_rows(
     shown = shown.join(more).iloc[order]
     shown.index = test[case.id].iloc[order] if case.id else order + 1
     return shown
-
-
-def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
-    """Prediction against truth, and residual against prediction."""
-    y, label = truth(y, case), case.label(case.target)
-    residual = np.log(y / p) if case.log_target else y - p
-    fig, (left, right) = figures.new(height=3.3, ncols=2)
-    left.scatter(p, y, s=8, alpha=0.5, linewidths=0)
-    ends = [min(p.min(), y.min()), max(p.max(), y.max())]
-    left.plot(ends, ends, color=figures.ORANGE, lw=1)
-    left.set(xlabel=f"predicted {label}", ylabel=f"actual {label}", title="On the line is right")
-    right.scatter(p, residual, s=8, alpha=0.5, linewidths=0)
-    right.axhline(0, color=figures.ORANGE, lw=1)
-    right.set(
-        xlabel=f"predicted {label}",
-        ylabel="log(actual / predicted)" if case.log_target else f"actual − predicted {label}",
-        title="No pattern should be left",
-    )
-    for axis in (left.xaxis, left.yaxis, right.xaxis):
-        axis.set_major_formatter(lambda v, _: f"{v:,.0f}")
-        axis.set_major_locator(MaxNLocator(5))
-    share = float(np.mean(np.abs(p / y - 1) < 0.1))
-    figures.show(
-        fig,
-        f"Left, {len(y)} predictions against the truth; right, residuals against predictions, "
-        f"with a standard deviation of {residual.std():.3g}. {share:.0%} lie within 10 percent.",
-    )
-
-
-def plot_probabilities(y: pd.Series, p: np.ndarray, case: Case) -> None:
-    """The calibration curve and the precision-recall curve."""
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import precision_recall_curve
-
-    actual = truth(y, case)
-    happened, said = calibration_curve(actual, p, n_bins=10, strategy="quantile")
-    precision, recall, _ = precision_recall_curve(actual, p)
-    fig, (left, right) = figures.new(height=3.3, ncols=2)
-    left.plot([0, 1], [0, 1], color=figures.GREY, lw=1, ls="--", label="perfectly calibrated")
-    left.plot(said, happened, "o-", label="winner, a tenth of the rows each")
-    left.set(
-        xlabel=f"probability of {case.positive}, as predicted",
-        ylabel=f"share that turned out {case.positive}",
-        title="Calibration",
-    )
-    left.legend(loc="upper left")
-    right.plot(recall, precision, label="winner")
-    right.axhline(actual.mean(), color=figures.GREY, lw=1, ls="--", label="by chance")
-    right.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
-    right.legend(loc="upper right")
-    gap = float(np.abs(said - happened).max())
-    figures.show(
-        fig,
-        f"Left, the calibration curve, at most {gap:.2f} from the diagonal; right, the "
-        f"precision-recall curve, above the base rate of {actual.mean():.2f}.",
-    )

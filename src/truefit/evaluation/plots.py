@@ -1,0 +1,65 @@
+"""Figures of a winner's errors."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from truefit import figures
+from truefit.metrics import truth
+from truefit.params import Case
+
+
+def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
+    """Prediction against truth, and residual against prediction."""
+    y, label = truth(y, case), case.label(case.target)
+    residual = np.log(y / p) if case.log_target else y - p
+    fig, (left, right) = figures.new(height=3.3, ncols=2)
+    left.scatter(p, y, s=8, alpha=0.5, linewidths=0)
+    ends = [min(p.min(), y.min()), max(p.max(), y.max())]
+    left.plot(ends, ends, color=figures.ORANGE, lw=1)
+    left.set(xlabel=f"predicted {label}", ylabel=f"actual {label}", title="On the line is right")
+    right.scatter(p, residual, s=8, alpha=0.5, linewidths=0)
+    right.axhline(0, color=figures.ORANGE, lw=1)
+    right.set(
+        xlabel=f"predicted {label}",
+        ylabel="log(actual / predicted)" if case.log_target else f"actual − predicted {label}",
+        title="No pattern should be left",
+    )
+    for axis in (left.xaxis, left.yaxis, right.xaxis):
+        axis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+        axis.set_major_locator(MaxNLocator(5))
+    share = float(np.mean(np.abs(p / y - 1) < 0.1))
+    figures.show(
+        fig,
+        f"Left, {len(y)} predictions against the truth; right, residuals against predictions, "
+        f"with a standard deviation of {residual.std():.3g}. {share:.0%} lie within 10 percent.",
+    )
+
+
+def plot_probabilities(y: pd.Series, p: np.ndarray, case: Case) -> None:
+    """The calibration curve and the precision-recall curve."""
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import precision_recall_curve
+
+    actual = truth(y, case)
+    happened, said = calibration_curve(actual, p, n_bins=10, strategy="quantile")
+    precision, recall, _ = precision_recall_curve(actual, p)
+    fig, (left, right) = figures.new(height=3.3, ncols=2)
+    left.plot([0, 1], [0, 1], color=figures.GREY, lw=1, ls="--", label="perfectly calibrated")
+    left.plot(said, happened, "o-", label="winner, a tenth of the rows each")
+    left.set(
+        xlabel=f"probability of {case.positive}, as predicted",
+        ylabel=f"share that turned out {case.positive}",
+        title="Calibration",
+    )
+    left.legend(loc="upper left")
+    right.plot(recall, precision, label="winner")
+    right.axhline(actual.mean(), color=figures.GREY, lw=1, ls="--", label="by chance")
+    right.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
+    right.legend(loc="upper right")
+    gap = float(np.abs(said - happened).max())
+    figures.show(
+        fig,
+        f"Left, the calibration curve, at most {gap:.2f} from the diagonal; right, the "
+        f"precision-recall curve, above the base rate of {actual.mean():.2f}.",
+    )

@@ -1,0 +1,131 @@
+"""An ONNX graph that is written operation by operation.
+
+Everything is computed in float64, as scikit-learn does, unless a step says otherwise. The same
+operation on the same operands is written once, so that the members of a blend share what they
+prepare alike. Names are numbers in order of appearance, so that a model has one graph, whatever
+process writes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = {"": 21, "ai.onnx.ml": 5}
+TYPES = {"number": TensorProto.FLOAT, "text": TensorProto.STRING}
+ML = {"LabelEncoder", "TreeEnsemble"}  # operators of ai.onnx.ml
+
+
+class NoCounterpartError(Exception):
+    """An estimator or a step that cannot be written as a graph; the message names it."""
+
+
+class Graph:
+    """A graph under construction.
+
+    Parameters
+    ----------
+    inputs : mapping from column to kind
+        ``number`` or ``text``; each an input of shape (n_samples, 1).
+    """
+
+    def __init__(self, inputs: Mapping[str, str]):
+        self.inputs = dict(inputs)
+        # What is computed gets names that no column can have.
+        self._mark = "/"
+        while any(name.startswith(self._mark) for name in inputs):
+            self._mark += "/"
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._known: dict[Any, Any] = {}
+        self._narrow: dict[str, str] = {}  # float64 values that were float32: their names there
+
+    def constant(self, values: Any, dtype: Any = np.float64) -> str:
+        """An array of the given type; texts with ``dtype=str``."""
+        values = np.asarray(values, dtype=object if dtype is str else dtype)
+        content = repr(values.tolist()) if dtype is str else values.tobytes()
+        key = ("constant", str(dtype), values.shape, content)
+        if key not in self._known:
+            name = f"{self._mark}c{len(self._constants)}"
+            if dtype is str:
+                encoded = [v.encode() for v in values.ravel()]
+                tensor = helper.make_tensor(name, TensorProto.STRING, values.shape, encoded)
+            else:
+                tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self._constants.append(tensor)
+            self._known[key] = name
+        return self._known[key]
+
+    def op(self, kind: str, *operands: str, outputs: int = 1, **attributes: Any) -> Any:
+        """The name of an operation's result, or a tuple of names if it has several."""
+        made = [helper.make_attribute(k, v) for k, v in sorted(attributes.items())]
+        key = (kind, operands, *(a.SerializeToString(deterministic=True) for a in made))
+        if key not in self._known:
+            count = len(self._nodes)
+            names = [f"{self._mark}{count}{'abc'[i] if i else ''}" for i in range(outputs)]
+            node = helper.make_node(
+                kind,
+                operands,
+                names,
+                name=f"{kind} {count}",
+                domain="ai.onnx.ml" if kind in ML else "",
+            )
+            node.attribute.extend(made)
+            self._nodes.append(node)
+            self._known[key] = names[0] if outputs == 1 else tuple(names)
+        return self._known[key]
+
+    def double(self, x: str) -> str:
+        """Numbers or truth values as float64."""
+        return self.op("Cast", x, to=TensorProto.DOUBLE)
+
+    def widened(self, x: str) -> str:
+        """Numbers in float32 as float64."""
+        wide = self.double(x)
+        self._narrow[wide] = x
+        return wide
+
+    def single(self, x: str) -> str:
+        """Numbers in float64 rounded to float32."""
+        return self._narrow.get(x) or self.op("Cast", x, to=TensorProto.FLOAT)
+
+    def concat(self, parts: Sequence[str]) -> str:
+        """Columns side by side."""
+        return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=1)
+
+    def column(self, x: str, j: int) -> str:
+        """One column of several, of shape (n_samples, 1)."""
+        return self.op("Gather", x, self.constant([j], np.int64), axis=1)
+
+    def total(self, x: str) -> str:
+        """The sums of the rows, of shape (n_samples, 1)."""
+        return self.op("ReduceSum", x, self.constant([1], np.int64), keepdims=1)
+
+    def product(self, x: str, matrix: np.ndarray) -> str:
+        """The matrix product of some columns and a constant.
+
+        ONNX Runtime draws a division by one number, beside a product, into the product, where it
+        keeps the number in float32. It does so beside a MatMul alone; one column needs none, and
+        what stands beside others is not one number.
+        """
+        kind = "Mul" if len(matrix) == 1 else "MatMul"
+        return self.op(kind, x, self.constant(matrix))
+
+    def finish(self, name: str, output: str, result: str, width: int) -> onnx.ModelProto:
+        """The whole graph, with one output of float64, of shape (n_samples, width)."""
+        nodes = [*self._nodes, helper.make_node("Identity", [result], [output], name=output)]
+        graph = helper.make_graph(
+            nodes,
+            name,
+            [helper.make_tensor_value_info(n, TYPES[k], [None, 1]) for n, k in self.inputs.items()],
+            [helper.make_tensor_value_info(output, TensorProto.DOUBLE, [None, width])],
+            self._constants,
+        )
+        opsets = [helper.make_opsetid(domain, v) for domain, v in OPSET.items()]
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="truefit")
+        # The oldest version of the format that has these operators, for older readers.
+        model.ir_version = helper.find_min_ir_version_for(opsets)
+        onnx.checker.check_model(model)
+        return model

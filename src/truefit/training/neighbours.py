@@ -1,0 +1,43 @@
+"""Nearest neighbours whose choice does not hang on the last bits of a distance."""
+
+import numpy as np
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+STEPS = 1e6  # squared distances are told apart to so many steps in 1
+AT_ONCE = 1000  # rows whose distances are held in memory
+
+
+class _EarlierFirst:
+    """Of rows equally far away, those that came earlier in training are the nearer ones.
+
+    In a table of few different values many rows are equally far from a new one. Which of them are
+    the nearest would be decided by rounding errors, and differently in a copy of the model.
+    """
+
+    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
+        """Find the nearest training rows, nearest first; see `sklearn.neighbors`."""
+        check_is_fitted(self)
+        X = self._fit_X if X is None else validate_data(self, X, dtype=np.float64, reset=False)
+        count = n_neighbors or self.n_neighbors
+        parts = [self._nearest(X[i : i + AT_ONCE], count) for i in range(0, len(X), AT_ONCE)]
+        steps, nearest = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return (np.sqrt(steps / STEPS), nearest) if return_distance else nearest
+
+    def _nearest(self, X: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances in steps, and the numbers of the rows."""
+        rows = len(self._fit_X)
+        steps = np.rint(euclidean_distances(X, self._fit_X, squared=True) * STEPS)
+        # One whole number for both: the distance first, and then the place.
+        steps = np.minimum(steps, 2**62 // rows).astype(np.int64)
+        keys = np.partition(steps * rows + np.arange(rows), count - 1, axis=1)[:, :count]
+        return np.divmod(np.sort(keys, axis=1), rows)
+
+
+class NeighboursRegressor(_EarlierFirst, KNeighborsRegressor):
+    """`sklearn.neighbors.KNeighborsRegressor` that breaks ties by the order of the rows."""
+
+
+class NeighboursClassifier(_EarlierFirst, KNeighborsClassifier):
+    """`sklearn.neighbors.KNeighborsClassifier` that breaks ties by the order of the rows."""
