@@ -234,9 +234,14 @@ def test_a_metric_is_shown_to_two_digits_of_its_interval():
     columns = {"value": [12.3456, 0.5], "low": [12.0, 0.4999], "high": [12.5, 0.5001]}
     shown = repr(evaluation.metric_table(pd.DataFrame(columns, index=["mae", "r2"]), "c"))
     assert "12.35" in shown and "12.34" not in shown and "0.50000" in shown and "MAE" in shown
-    columns = {"value": [-12.3456, 0.5], "low": [-12.5, 0.4999], "high": [-12.0, 0.5001]}
+    columns = {
+        "value": [-12.3456, 0.5],
+        "low": [-12.5, 0.4999],
+        "high": [-12.0, 0.5001],
+        "better": "yes",
+    }
     shown = repr(evaluation.difference_table(pd.DataFrame(columns, index=["mae", "r2"]), "c"))
-    assert "−12.35" in shown and "+0.50000" in shown
+    assert "−12.35" in shown and "+0.50000" in shown and "better" in shown
 
 
 def test_many_test_rows_are_resampled_in_bounded_memory():

@@ -143,9 +143,9 @@ def test_the_scale_is_finite_at_the_ends():
     assert np.isfinite(ex.on_scale(np.array([0.0, np.inf]), LOGGED)).all()
 
 
-@given(st.floats(1e-300, 1e300), st.floats(1, 1e30))
+@given(st.floats(1e-250, 1e250), st.floats(1, 1e30))
 def test_round_values_are_few_and_inside(low, ratio):
-    high = min(low * ratio, 1e300)
+    high = low * ratio
     found = ex.round_values(low, high)
     assert len(found) <= 12 and all(low <= v <= high for v in found)
     assert len(found) >= 2 or ratio < 1.5 or high < 1.5 * low
@@ -479,9 +479,9 @@ def test_a_price_is_explained_in_percent():
     values = pd.Series({"a": math.log(1.12), "b": -0.05, "gap": -0.02, "year": 0.03, "home": 1e-5})
     text = ex.in_words(values, ROW, case, math.log(165_000), 182_000, most=4)
     assert text == (
-        "The model expects y to be 182,000 US dollars here. For a typical row of the data it "
-        "expects 165,000 US dollars. a (2,100 square feet) raises it by 12 %. b (3, grade of 1 to "
-        "5) lowers it by 5 %. year (1975) raises it by 3 %. gap (has none) lowers it by 2 %."
+        "The model expects y to be 182,000 US dollars here. Averaged over rows of the training "
+        "data it expects 165,000 US dollars. a (2,100 square feet) raises it by 12 %. b (3, grade of "
+        "1 to 5) lowers it by 5 %. year (1975) raises it by 3 %. gap (has none) lowers it by 2 %."
     )
     more = ex.in_words(values, ROW, case, math.log(165_000), 182_000, most=1)
     assert more.endswith("12 %. The other columns together lower it by 4 %.")
@@ -491,9 +491,9 @@ def test_a_class_is_explained_in_odds():
     values = pd.Series({"a": math.log(1.4), "home": -math.log(2.5), "b": 0.0, "gap": 0.001})
     text = ex.in_words(values, ROW, CLASS, math.log(0.25), 0.123, most=2)
     assert text == (
-        "The model gives a probability of 0.123 that this is bad. Of a typical row of the data it "
-        "says 0.200. home (own) divides the odds of bad by 2.5. a (2,100) multiplies the odds of "
-        "bad by 1.4. The other columns together change next to nothing."
+        "The model gives a probability of 0.123 that this is bad. Averaged over rows of the "
+        "training data it says 0.200. home (own) divides the odds of bad by 2.5. a (2,100) "
+        "multiplies the odds of bad by 1.4. The other columns together change next to nothing."
     )
 
 
@@ -514,7 +514,7 @@ def test_contributions_are_said_and_drawn_for_any_row(case, shown):
     found = ex.shapley_values(model, train[:2], train, case, permutations=10, seed=0)
     for i, most in enumerate((2, 30)):
         values, row = found.values.iloc[i], train.iloc[i]
-        assert "typical row" in ex.in_words(values, row, case, found.base, p[i], most=most)
+        assert "Averaged over rows" in ex.in_words(values, row, case, found.base, p[i], most=most)
         ex.plot_shapley(values, row, case, base=found.base, prediction=p[i], most=most)
         assert ("other columns" in said(shown)[i]) == (most == 2)
     ex.plot_shapley(values * 0, row, case, base=found.base, prediction=p[1])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import HuberRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
@@ -100,7 +101,7 @@ def test_they_agree_on_rows_on_the_edges_of_trees(name, model, bundles):
     case, fitted = cases.PARAMS.cases[name], cases.fitted(name, model)
     edge = export.straddling_rows(fitted, cases.held_out(name).iloc[[0]], most=500)
     members = cases.BLENDS[name] if model == training.BLEND else {model}
-    assert (len(edge) > 50) is bool(TREES.intersection(members))
+    assert (len(edge) > 20) is bool(TREES.intersection(members))
     if len(edge):
         compared = export.parity(fitted, bundles[name, model], edge, case)
         assert compared["difference"].max() <= TOLERANCE
@@ -307,13 +308,23 @@ def test_what_has_no_counterpart_is_refused_in_a_sentence(project, strange):
     model = training.build("ridge", frame, NUMBER, min_category_rows=5, seed=0)
     inside = model.regressor
     if strange == "estimator":
-        inside.steps[-1] = ("huber", HuberRegressor())
+        inside.steps[-1] = ("process", GaussianProcessRegressor())
     else:
         inside[0].transformers[0] = ("number", make_pipeline(PowerTransformer()), ["x"])
     model.fit(frame[["x"]], frame["y"])
-    called = "HuberRegressor" if strange == "estimator" else "PowerTransformer"
+    called = "GaussianProcessRegressor" if strange == "estimator" else "PowerTransformer"
     with pytest.raises(InputError, match=f"{called} of t has no counterpart in ONNX"):
         export.to_onnx(model, "t")
+
+
+def test_a_linear_model_that_is_not_on_the_shelf_is_exported_too(project):
+    frame = pd.DataFrame({"x": numbers(), "y": 5 + numbers(seed=1)})
+    model = training.build("ridge", frame, NUMBER, min_category_rows=5, seed=0)
+    model.regressor.steps[-1] = ("huber", HuberRegressor())
+    model.fit(frame[["x"]], frame["y"])
+    session = open_session(export.to_onnx(model, "t").SerializeToString())
+    found = run_session(session, frame)["prediction"].ravel()
+    assert found == pytest.approx(model.predict(frame[["x"]]), rel=TOLERANCE)
 
 
 # Steps, to the last bit
@@ -492,7 +503,7 @@ def test_the_card_says_how_good_the_model_is_and_what_the_gate_found(bundles):
     card = export.model_card(content, case, test_rows=1234)
     for said in (
         "# Model card: House sales in Ames",
-        "| R² | 0.9123 | 0.8765 to 0.9345 |",
+        "| R² | 0.912 | 0.877 to 0.934 |",
         "95% interval",
         "## Gate: failed",
         "passed: better than the dummy (by far)",
@@ -501,7 +512,7 @@ def test_the_card_says_how_good_the_model_is_and_what_the_gate_found(bundles):
         "1,234 rows",
         "logarithm",
         "gr_liv_area > 4000",
-        "from 1.20 times less to 1.20 times more",
+        "the prediction divided by 1.20 to the prediction times 1.20",
         "90% of rows",
     ):
         assert said in card

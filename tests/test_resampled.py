@@ -143,9 +143,9 @@ def test_the_table_for_people_shows_the_digits_that_are_known():
     found = fold_differences_table(results, board, NUMBER, confidence=0.95)
     lines = repr(corrected_table(found, "Leads")).splitlines()
     assert lines[0] == "Leads"
-    assert lines[2].split() == ["b", "−1.003", "−1.026", "−0.981", "below", "0.001", "yes"]
-    assert lines[3].split() == ["c", "0.00", "−0.39", "+0.39", "1.000", "unclear"]
-    assert lines[4].split() == ["d", "0.000", "0.000", "0.000", "1.000", "unclear"]
+    assert lines[2].split() == ["b", "−1.003", "−1.026", "−0.981", "below", "0.001", "better"]
+    assert lines[3].split() == ["c", "0.00", "−0.39", "+0.39", "1.000", "not", "clear"]
+    assert lines[4].split() == ["d", "0.000", "0.000", "0.000", "1.000", "not", "clear"]
     results, board = board_of({"a": [1.0], "b": [2.0]}, "rmse")
     one = corrected_table(fold_differences_table(results, board, NUMBER, confidence=0.9), "One")
-    assert repr(one).splitlines()[2].split() == ["b", "−1.000", "unclear"]
+    assert repr(one).splitlines()[2].split() == ["b", "−1.000", "not", "clear"]

@@ -167,7 +167,7 @@ def test_coverage_counts_and_names_the_slice_that_is_let_down():
     found = un.coverage(y, low, high, NUMBER, promised=0.95, confidence=0.95, slices=slices)
     assert list(found.index) == [
         *("all rows", "kind: other", "kind: worse", "gap: x", "gap: missing"),
-        *("few: rest", "few: 7 values of few rows"),
+        *("few: rest", "few: others (7 values)"),
     ]
     assert list(found["rows"]) == [600, 500, 100, 598, 2, 593, 7]
     inside = (low <= y) & (y <= high)

@@ -868,12 +868,12 @@ def in_words(
     if case.task == "classification":
         said = (
             f"The model gives a probability of {significant(prediction, 3)} that this is "
-            f"{case.positive}. Of a typical row of the data it says {typical}."
+            f"{case.positive}. Averaged over rows of the training data it says {typical}."
         )
     else:
         said = (
-            f"The model expects {case.target} to be {significant(prediction, 3)}{unit} here. For "
-            f"a typical row of the data it expects {typical}{unit}."
+            f"The model expects {case.target} to be {significant(prediction, 3)}{unit} here. "
+            f"Averaged over rows of the training data it expects {typical}{unit}."
         )
     order = _by_size(values)
     named = [c for c in order[:most] if _effect(values[c], case)]
@@ -970,7 +970,7 @@ def plot_shapley(
     ax.set_yticks(range(len(names)), [n if len(n) <= 48 else n[:47] + "…" for n in names])
     ax.grid(axis="y", visible=False)
     reach = max(map(abs, sizes)) or 1.0
-    ax.set_xlim(min(0, *sizes) - 0.2 * reach, max(0, *sizes) + 0.2 * reach)
+    ax.set_xlim(min(0, *sizes) - 0.3 * reach, max(0, *sizes) + 0.3 * reach)
     for i, size in enumerate(sizes):
         right = size >= 0
         ax.annotate(
@@ -989,7 +989,8 @@ def plot_shapley(
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6))
         ax.xaxis.set_major_formatter(lambda v, _: significant(v, 3))
-    what = f"odds of {case.positive}" if case.task == "classification" else case.label(case.target)
+    named = case.target if case.log_target else case.label(case.target)  # a factor has no unit
+    what = f"odds of {case.positive}" if case.task == "classification" else named
     unit = f" {case.unit(case.target)}" if case.unit(case.target) else ""
     said = f"{significant(prediction, 3)}{unit} instead of {in_unit(base, case)}{unit}"
     ax.set(

@@ -151,7 +151,14 @@ def metric_table(metrics: pd.DataFrame, caption: str):
 
 def difference_table(gaps: pd.DataFrame, caption: str):
     """Differences with their intervals, for people."""
-    return figures.table(_digits(gaps, "+"), caption)
+    return figures.table(in_verdicts(_digits(gaps, "+")), caption)
+
+
+def in_verdicts(gaps: pd.DataFrame) -> pd.DataFrame:
+    """What ``better`` says, in words that a reader cannot take for their opposite."""
+    words = {"yes": "better", "no": "worse", "unclear": "not clear"}
+    shown = gaps.assign(better=gaps["better"].map(words))
+    return shown.rename(columns={"better": "the first is", "p_value": "p-value"})
 
 
 def _digits(table: pd.DataFrame, sign: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from truefit import figures
 from truefit.digits import number, to_spread
+from truefit.evaluation.intervals import in_verdicts
 from truefit.metrics import HIGHER_IS_BETTER
 from truefit.params import Case
 
@@ -128,4 +129,4 @@ def corrected_table(gaps: pd.DataFrame, caption: str):
         shown.loc[name, "p_value"] = (
             "" if np.isnan(chance) else "below 0.001" if chance < 0.001 else number(chance, ".3f")
         )
-    return figures.table(shown, caption)
+    return figures.table(in_verdicts(shown), caption)

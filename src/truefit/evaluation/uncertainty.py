@@ -285,7 +285,7 @@ def groups(slices: pd.DataFrame | None, n_samples: int) -> Iterator[tuple[str, n
         for value in values[counts >= FEWEST_ROWS]:
             yield f"{column}: {value}", labels == value
         if len(few):
-            name = few[0] if len(few) == 1 else f"{len(few)} values of few rows"
+            name = few[0] if len(few) == 1 else f"others ({len(few)} values)"
             yield f"{column}: {name}", np.isin(labels, few)
 
 
@@ -352,7 +352,7 @@ def coverage_curve(
 
 def plot_coverage(curve: pd.DataFrame) -> None:
     """The confidence asked for against the share of truths inside; see `coverage_curve`."""
-    fig, ax = figures.new(width=4.6, height=3.6)
+    fig, ax = figures.new(height=3.6)
     asked = curve.index.to_numpy(dtype=float)
     ax.fill_between(
         asked, curve["low"], curve["high"], color=figures.GREY, alpha=0.25, lw=0, label="chance"
@@ -502,6 +502,11 @@ def _bins(p: np.ndarray, bins: int) -> np.ndarray:
     middle = np.cumsum(counts) - (counts + 1) / 2  # the mean rank of a value, from 0
     places = np.minimum((middle / len(p) * bins).astype(int), bins - 1)
     return np.unique(places, return_inverse=True)[1][inverse]
+
+
+def calibration_words(summary: pd.DataFrame) -> pd.DataFrame:
+    """What `calibration_summary` found, with names for people."""
+    return summary.rename(index=CALIBRATION_LABELS, columns={"if_perfect": "if perfect"})
 
 
 def reliability(

@@ -8,7 +8,7 @@ from pathlib import Path
 from sklearn.base import BaseEstimator
 
 from truefit.bundle import FORMAT
-from truefit.digits import significant
+from truefit.digits import significant, to_spread
 from truefit.export.graph import OPSET
 from truefit.export.models import OUTPUTS, input_columns
 from truefit.metrics import LABELS
@@ -99,9 +99,7 @@ def as_json(value: dict) -> str:
 def model_card(manifest: dict, case: Case, *, test_rows: int) -> str:
     """The model card, in Markdown, after Mitchell et al., Model Cards for Model Reporting, 2019."""
     metrics = "\n".join(
-        f"| {LABELS[m]} | {significant(v['value'])} | "
-        f"{significant(v['low'])} to {significant(v['high'])} |"
-        for m, v in manifest["metrics"].items()
+        f"| {LABELS[m]} | {' | '.join(_metric(v))} |" for m, v in manifest["metrics"].items()
     )
     checks = "\n".join(
         f"- {'passed' if c['passed'] else 'failed'}: {c['check']} ({c['reason']})"
@@ -151,11 +149,18 @@ Source: {case.source or "not stated"}.
 
 ## What to know before using it
 
-- It has seen rows like those it was trained on. `manifest.json` lists the range and the categories
-  of every column; outside them its answers are guesses.
+- It knows only rows like those it was trained on. `manifest.json` lists the range and the
+  categories of every column; outside them its answers are guesses.
 - The intervals say how well the figures above are known. {_interval(manifest)}{median}
 - It says what goes together in these data, not what causes what.
 {f"- {case.caution}" if case.caution else ""}"""
+
+
+def _metric(found: dict) -> tuple[str, str]:
+    """A metric and its interval, to the digits that the interval deserves."""
+    spread = found["high"] - found["low"]
+    value, low, high = (to_spread(found[end], spread) for end in ("value", "low", "high"))
+    return value, f"{low} to {high}"
 
 
 def _threshold(manifest: dict) -> str:
@@ -170,11 +175,12 @@ def _interval(manifest: dict) -> str:
         return "They are not\n  intervals of a single prediction."
     width = significant(interval["width"], 3)
     how = (
-        f"{width} times less to {width} times more"
+        f"the prediction divided by {width} to the prediction times {width}"
         if interval["kind"] == "factor"
-        else (f"{width} less to {width} more")
+        else f"{width} below it to {width} above it"
     )
     return (
-        f"A single prediction\n  has an interval of its own, from {how}, which held\n"
-        f"  {interval['confidence']:.0%} of rows like those in training."
+        f"A single prediction\n  has an interval of its own, from {how},\n"
+        f"  chosen so that it held {interval['confidence']:.0%} of the training rows, each "
+        "predicted by a\n  model that had not seen it."
     )

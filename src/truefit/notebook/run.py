@@ -54,6 +54,8 @@ PINNED_ON_X86 = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
+# A kernel that is told to stop may say of its own tasks that they are not done.
+QUIET = "import logging; logging.getLogger('asyncio').setLevel(logging.CRITICAL)\n"
 FRESH_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 # To a kernel through the file system, where there are such sockets: no TCP ports to race for, and
 # no warning that they are not encrypted. The path of a socket may have about 100 characters, so
@@ -278,6 +280,9 @@ def pinned_environment(**more: str) -> Iterator[None]:
         if platform.machine() in ("x86_64", "AMD64"):
             os.environ.update(PINNED_ON_X86)
         os.environ.update(dict.fromkeys(FRESH_FOLDERS, fresh))
+        start = Path(fresh, "profile_default", "startup", "quiet.py")
+        start.parent.mkdir(parents=True)
+        start.write_text(QUIET, encoding="utf-8")
         os.environ[project.ROOT_VARIABLE] = str(project.root())
         try:
             yield

@@ -45,6 +45,7 @@ from truefit.training.search import (
     Task,
     built,
     check_spaces,
+    deal,
     main_metric,
     search_all,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "chosen_settings",
     "complete",
     "cost_and_gain",
+    "deal",
     "failures",
     "final_models",
     "fit_all",

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import learning_curve, validation_curve
 
@@ -39,7 +40,7 @@ def learning(
     DataFrame
         One row for each model and size: ``model``, ``rows``, and the main metric's mean over the
         folds on the rows fitted (``own``) and on those held out (``held``), with its standard
-        deviation (``spread``).
+        deviation (``spread``), and that of the step from the size before (``step_spread``).
     """
     X, y = train.drop(columns=case.target), train[case.target]
     rows = []
@@ -57,10 +58,13 @@ def learning(
             error_score="raise",
         )
         rows += [
-            (name, int(n), a.mean(), b.mean(), b.std(ddof=1))
-            for n, a, b in zip(sizes, own, held, strict=True)
+            (name, int(n), a.mean(), b.mean(), b.std(ddof=1), step.std(ddof=1))
+            for n, a, b, step in zip(
+                sizes, own, held, np.diff(held, axis=0, prepend=np.nan), strict=True
+            )
         ]
-    return pd.DataFrame(rows, columns=["model", "rows", "own", "held", "spread"])
+    columns = ["model", "rows", "own", "held", "spread", "step_spread"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def validation(
@@ -190,7 +194,8 @@ def plot_learning(curves: pd.DataFrame, case: Case) -> None:
 
 def _window(curves: pd.DataFrame, case: Case) -> tuple[float, float]:
     """So much of the axis that one wild score with few rows does not hide the rest."""
-    values = np.r_[curves["own"], curves["held"]]
+    bands = [curves["held"] + sign * curves["spread"] for sign in (-1, 1)]
+    values = np.r_[curves["own"], bands[0], bands[1]]
     full = curves.loc[curves.groupby("model")["rows"].idxmax(), "held"]
     if main_metric(case) in HIGHER_IS_BETTER:
         return max(values.min(), 2 * full.min() - 1) - 0.01, min(values.max() + 0.01, 1.01)
@@ -209,8 +214,9 @@ def plot_validation(curve: pd.DataFrame, case: Case, name: str) -> None:
     ax.set(
         xlabel=f"{curve.index.name} of {name}",
         ylabel=LABELS[metric],
-        title="Left of the line it learns too little, right of it too much",
+        title="Only rows held out tell when it is enough",
     )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     figures.show(
         fig,
@@ -238,6 +244,8 @@ def plot_trace(trials: pd.DataFrame, case: Case) -> None:
     )
     scores = trials["score"].dropna()
     ends = np.quantile(scores, [0, 0.9] if metric not in HIGHER_IS_BETTER else [0.1, 1])
+    final = trials.groupby("model")["best"].last()  # no line may lie outside
+    ends = min(ends[0], final.min()), max(ends[1], final.max())
     margin = 0.05 * (ends[1] - ends[0]) or 0.01
     ax.set_ylim(ends[0] - margin, ends[1] + margin)
     ax.legend(ncols=4, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
