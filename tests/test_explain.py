@@ -480,8 +480,9 @@ def test_a_price_is_explained_in_percent():
     text = ex.in_words(values, ROW, case, math.log(165_000), 182_000, most=4)
     assert text == (
         "The model expects y to be 182,000 US dollars here. Averaged over rows of the training "
-        "data it expects 165,000 US dollars. a (2,100 square feet) raises it by 12 %. b (3, grade of "
-        "1 to 5) lowers it by 5 %. year (1975) raises it by 3 %. gap (has none) lowers it by 2 %."
+        "data it expects 165,000 US dollars. a (2,100 square feet) raises it by 12 %. b (3, grade "
+        "of 1 to 5) lowers it by 5 %. year (1975) raises it by 3 %. gap (has none) lowers it "
+        "by 2 %."
     )
     more = ex.in_words(values, ROW, case, math.log(165_000), 182_000, most=1)
     assert more.endswith("12 %. The other columns together lower it by 4 %.")

@@ -503,7 +503,7 @@ def test_the_card_says_how_good_the_model_is_and_what_the_gate_found(bundles):
     card = export.model_card(content, case, test_rows=1234)
     for said in (
         "# Model card: House sales in Ames",
-        "| R² | 0.912 | 0.877 to 0.934 |",
+        "| R² | 0.912 | 0.876 to 0.934 |",
         "95% interval",
         "## Gate: failed",
         "passed: better than the dummy (by far)",
