@@ -513,6 +513,6 @@ def test_the_card_says_how_good_the_model_is_and_what_the_gate_found(bundles):
         "logarithm",
         "gr_liv_area > 4000",
         "the prediction divided by 1.20 to the prediction times 1.20",
-        "90% of rows",
+        "90% of the training rows",
     ):
         assert said in card
