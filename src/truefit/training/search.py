@@ -9,6 +9,9 @@ it (Varma and Simon, Bias in error estimation when using cross-validation for mo
 
 import gc
 import hashlib
+import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -501,7 +504,8 @@ def _workers(compute: Compute) -> Iterator[Attempts]:
         with _cluster(compute.scheduler) as attempts:
             yield attempts
         return
-    with joblib.parallel_config("loky", n_jobs=-1, inner_max_num_threads=1):
+    config = {"n_jobs": -1, "inner_max_num_threads": 1, "initializer": _end_with_parent}
+    with joblib.parallel_config("loky", **config):
         # Without arrays in shared memory, whose folders outlive a kernel that is told to stop; so
         # would workers that wait for more.
         parallel = joblib.Parallel(return_as="generator_unordered", max_nbytes=None)
@@ -510,6 +514,18 @@ def _workers(compute: Compute) -> Iterator[Attempts]:
         finally:
             executor = get_reusable_executor(reuse=True)
             getattr(executor, "terminate", executor.shutdown)()
+
+
+def _end_with_parent() -> None:
+    """Make a worker end when the process that started it was killed and cannot tell it to."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
