@@ -504,8 +504,8 @@ def _workers(compute: Compute) -> Iterator[Attempts]:
         with _cluster(compute.scheduler) as attempts:
             yield attempts
         return
-    config = {"n_jobs": -1, "inner_max_num_threads": 1, "initializer": _end_with_parent}
-    with joblib.parallel_config("loky", **config):
+    watched = {"initializer": _end_with_parent, "initargs": (os.getpid(),)}
+    with joblib.parallel_config("loky", n_jobs=-1, inner_max_num_threads=1, **watched):
         # Without arrays in shared memory, whose folders outlive a kernel that is told to stop; so
         # would workers that wait for more.
         parallel = joblib.Parallel(return_as="generator_unordered", max_nbytes=None)
@@ -516,9 +516,8 @@ def _workers(compute: Compute) -> Iterator[Attempts]:
             getattr(executor, "terminate", executor.shutdown)()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Make a worker end when the process that started it was killed and cannot tell it to."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
