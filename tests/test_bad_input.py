@@ -208,13 +208,29 @@ def test_a_step_that_lacks_the_one_before_it_changes_nothing(truefit, mine):
     assert (content(mine / "reports"), content(mine / "models")) == before
 
 
-def test_a_cell_that_fails_unexpectedly_is_shown_and_its_notebook_kept(truefit, mine):
-    source = mine / "notebooks" / "01_data_prep.ipynb"
-    notebook = json.loads(source.read_text(encoding="utf-8"))
+def add_cell(project, source):
+    """A cell of one's own in the first notebook, after the parameters."""
+    file = project / "notebooks" / "01_data_prep.ipynb"
+    notebook = json.loads(file.read_text(encoding="utf-8"))
     at = next(i for i, c in enumerate(notebook["cells"]) if c["cell_type"] == "code") + 1
     cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    notebook["cells"].insert(at, {**cell, "id": "oops", "source": "count = 0\n1 / count"})
-    source.write_text(json.dumps(notebook), encoding="utf-8")
+    notebook["cells"].insert(at, {**cell, "id": "mine", "source": source})
+    file.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def test_a_process_that_dies_is_told_from_a_mistake(truefit, mine):
+    add_cell(mine, "import os\nos.kill(os.getpid(), 9)")
+    before = {part: content(mine / part) for part in ("data", "models", "reports")}
+    done = truefit(*RUN, cwd=mine)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "truefit: the process that runs 01_data_prep died"
+    )
+    assert {part: content(mine / part) for part in ("data", "models", "reports")} == before
+
+
+def test_a_cell_that_fails_unexpectedly_is_shown_and_its_notebook_kept(truefit, mine):
+    add_cell(mine, "count = 0\n1 / count")
     before = {part: content(mine / part) for part in ("data", "models", "reports")}
     done = truefit(*RUN, cwd=mine)
     assert done.returncode == 1

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from truefit import params, project
 from truefit.notebook.normalise import normalise
@@ -54,8 +54,6 @@ PINNED_ON_X86 = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
-# A kernel that is told to stop may say of its own tasks that they are not done.
-QUIET = "import logging; logging.getLogger('asyncio').setLevel(logging.CRITICAL)\n"
 FRESH_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 # To a kernel through the file system, where there are such sockets: no TCP ports to race for, and
 # no warning that they are not encrypted. The path of a socket may have about 100 characters, so
@@ -224,13 +222,16 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
     # Imported before the variables are pinned, or papermill's bar would take them for its own.
     import papermill
     import tqdm.auto  # noqa: F401
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
     bar = f"{source.stem} {values.get('case', '')}".rstrip()
-    try:
-        places = {project.STAGING_VARIABLE: str(staging), **_terminal(progress)}
-        with pinned_environment(**places):
+    places = {project.STAGING_VARIABLE: str(staging), **_terminal(progress)}
+    # Not what cells write, which is in the notebook, but what a kernel says that is told to stop,
+    # or that dies: nobody needs the one, and the other is the only trace.
+    with tempfile.TemporaryFile() as said, pinned_environment(**places):
+        try:
             papermill.execute_notebook(
                 source,
                 target,
@@ -240,12 +241,29 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
                 request_save_on_cell_execute=False,
                 record_timing=False,
                 coalesce_streams=True,
-                # A kernel that is told to stop would report that as an error of its own.
-                extra_arguments=["--log-level=50"],
+                kernel_manager_class=_manager(said),
                 config=Config({"KernelManager": {"transport": TRANSPORT}}),
             )
-    except PapermillExecutionError as error:
-        raise _explained(error, source.stem, staging, target) from None
+        except PapermillExecutionError as error:
+            raise _explained(error, source.stem, staging, target) from None
+        except DeadKernelError:
+            said.seek(0)
+            last = said.read().decode("utf-8", "replace").strip()[-1000:]
+            raise NotebookError(
+                f"the process that runs {source.stem} died; perhaps there was not enough memory"
+                + (f". Its last words:\n{last}" if last else "")
+            ) from None
+
+
+def _manager(said: IO[bytes]) -> type:
+    """A kernel manager whose kernel writes its own messages to a file."""
+    from jupyter_client import AsyncKernelManager
+
+    class Manager(AsyncKernelManager):
+        async def start_kernel(self, **more: Any) -> None:
+            await super().start_kernel(stderr=said, **more)
+
+    return Manager
 
 
 def _terminal(progress: bool) -> dict[str, str]:
@@ -280,9 +298,6 @@ def pinned_environment(**more: str) -> Iterator[None]:
         if platform.machine() in ("x86_64", "AMD64"):
             os.environ.update(PINNED_ON_X86)
         os.environ.update(dict.fromkeys(FRESH_FOLDERS, fresh))
-        start = Path(fresh, "profile_default", "startup", "quiet.py")
-        start.parent.mkdir(parents=True)
-        start.write_text(QUIET, encoding="utf-8")
         os.environ[project.ROOT_VARIABLE] = str(project.root())
         try:
             yield
