@@ -72,3 +72,13 @@ def clone(tmp_path):
 def truefit():
     """The command ``truefit``; see `run_truefit`."""
     return run_truefit
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A service of all shipped cases, for the tests of one file; see `service.Service`."""
+    from service import Service
+
+    running = Service(tmp_path_factory.mktemp("service"))
+    yield running
+    running.stop()

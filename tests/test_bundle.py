@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import cases
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from truefit import cli, data_prep, training
-from truefit.bundle import Bundle, write_predictions
+from truefit.bundle import Bundle, Interval
 from truefit.metrics import predictions
 from truefit.params import Case
+from truefit.predict import predict, read_rows, write_predictions
 from truefit.project import InputError
 
 WINNERS = {"ames": "ridge", "credit": "logistic", "computers": "hist_gradient_boosting"}
@@ -43,7 +45,7 @@ def credit(bundles, tmp_path):
     return tmp_path
 
 
-def predict(folder, rows="rows.csv", output="out.csv"):
+def score_by_command(folder, rows="rows.csv", output="out.csv"):
     given = {"--bundle": "bundle", "--input": rows, "--output": output}
     return cli.main(["predict", *(str(w) for k, v in given.items() for w in (k, folder / v))])
 
@@ -51,7 +53,7 @@ def predict(folder, rows="rows.csv", output="out.csv"):
 def refused(folder, capsys, rows="rows.csv", output="out.csv"):
     """The sentence that a command ends in; it changes no file."""
     before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-    assert predict(folder, rows, output) == 1
+    assert score_by_command(folder, rows, output) == 1
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("truefit: ") and said.err.count("\n") == 1
@@ -94,8 +96,9 @@ def test_scoring_needs_neither_scikit_learn_nor_a_project(bundles, tmp_path):
 import sys
 from pathlib import Path
 from truefit.bundle import Bundle
+from truefit.predict import predict, read_rows
 bundle = Bundle(Path(sys.argv[1]))
-print(len(bundle.predict(bundle.read(Path("rows.parquet")))))
+print(len(predict(bundle, read_rows(bundle, Path("rows.parquet")))))
 print(sorted({m.partition(".")[0] for m in sys.modules} & {"sklearn", "skl2onnx", "joblib", "dvc"}))
 """
     done = subprocess.run(
@@ -117,16 +120,16 @@ def test_rows_score_the_same_from_csv_as_from_what_training_wrote(name, bundles,
     texts = [c for c in rows if rows[c].dtype == "str"]
     written[texts] = written[texts].map(lambda v: f"{v}  ", na_action="ignore")
     written.to_csv(tmp_path / "rows.csv", index=False)
-    read = bundle.read(tmp_path / "rows.csv")
+    read = read_rows(bundle, tmp_path / "rows.csv")
     assert (bundle.score(read) == expected).all()
-    inputs = [column["name"] for column in bundle.inputs]
+    inputs = [column.name for column in bundle.inputs]
     pd.testing.assert_frame_equal(read[inputs], rows[inputs], check_dtype=False)
     for suffix in ("csv", "parquet"):
         # As the rows came, before any cleaning: the shipped file itself.
         raw = data_prep.read_table(cases.ROOT / case.table, case)
         source = tmp_path / f"raw.{suffix}"
         raw.to_csv(source, index=False) if suffix == "csv" else raw.to_parquet(source)
-        assert (bundle.score(bundle.read(source)) == bundle.score(raw)).all()
+        assert (bundle.score(read_rows(bundle, source)) == bundle.score(raw)).all()
 
 
 @pytest.mark.parametrize("positive", ["1", "0"])
@@ -155,7 +158,7 @@ def test_rows_from_other_peoples_tables_score_as_in_training(tmp_path, monkeypat
     model.fit(rows.drop(columns="y"), rows["y"])
     described = data_prep.infer_schema(rows, case)
     bundle = cases.write_bundle(tmp_path / "bundle", model, case, described)
-    found = bundle.predict(bundle.read(tmp_path / "t.csv"))
+    found = predict(bundle, read_rows(bundle, tmp_path / "t.csv"))
     np.testing.assert_allclose(found["probability"], predictions(model, rows, case), atol=1e-6)
     assert set(found["prediction"]) == {"0", "1"}
     # A column may be empty in the rows of one day, and the target is not known yet.
@@ -163,7 +166,7 @@ def test_rows_from_other_peoples_tables_score_as_in_training(tmp_path, monkeypat
     today.to_csv(tmp_path / "today.csv", index=False, sep=";")
     as_learned = rows.head(3).assign(built=np.nan, size=np.nan)
     expected = predictions(model, as_learned, case)
-    found = bundle.score(bundle.read(tmp_path / "today.csv"))
+    found = bundle.score(read_rows(bundle, tmp_path / "today.csv"))
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -181,8 +184,9 @@ def test_a_row_is_called_positive_from_the_threshold_on(bundles, monkeypatch):
     bundle, rows = bundles["credit"], cases.live("credit").head(200)
     p = bundle.score(rows)
     for threshold in (float(np.sort(p)[120]), 0.0, 1.0):
-        monkeypatch.setitem(bundle.manifest, "threshold", threshold)
-        found = bundle.predict(rows)
+        changed = msgspec.structs.replace(bundle.manifest, threshold=threshold)
+        monkeypatch.setattr(bundle, "manifest", changed)
+        found = predict(bundle, rows)
         assert list(found["prediction"]) == ["bad" if q >= threshold else "good" for q in p]
     assert list(found.columns) == ["prediction", "probability"]
 
@@ -190,10 +194,11 @@ def test_a_row_is_called_positive_from_the_threshold_on(bundles, monkeypatch):
 @pytest.mark.parametrize("kind", ["factor", "distance"])
 def test_a_number_comes_with_its_interval(kind, bundles, monkeypatch):
     bundle, rows = bundles["ames"], cases.live("ames").head(20)
-    assert list(bundle.predict(rows).columns) == ["pid", "prediction"]
-    interval = {"confidence": 0.9, "kind": kind, "width": 1.25}
-    monkeypatch.setitem(bundle.manifest, "interval", interval)
-    found = bundle.predict(rows)
+    assert list(predict(bundle, rows).columns) == ["pid", "prediction"]
+    interval = Interval(confidence=0.9, kind=kind, width=1.25)
+    changed = msgspec.structs.replace(bundle.manifest, interval=interval)
+    monkeypatch.setattr(bundle, "manifest", changed)
+    found = predict(bundle, rows)
     assert list(found.columns) == ["pid", "prediction", "low", "high"]
     p, low, high = (found[c].to_numpy() for c in ("prediction", "low", "high"))
     if kind == "factor":
@@ -270,15 +275,20 @@ def manifest_without(*keys):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda text: text[: len(text) // 2], "manifest.json is damaged; export the bundle anew"),
+        (
+            lambda text: text[: len(text) // 2],
+            "manifest.json is damaged (not whole); export the bundle anew",
+        ),
         (lambda text: "[]", "is damaged"),
         (lambda text: "", "is damaged"),
         (manifest_without("sha256"), "is damaged"),
         (manifest_without("inputs"), "is damaged"),
         (manifest_without("target", "reading"), "is damaged"),
         (manifest_without("threshold"), "is damaged"),
-        (lambda text: text.replace('"format": 2', '"format": 1'), "has format 1, and this version"),
-        (lambda text: '{"format": 99}', "has format 99, and this version reads 2"),
+        (lambda text: text.replace('"format": 3', '"format": 2'), "has format 2, and this version"),
+        (lambda text: text.replace('"type": "number"', '"type": "date"', 1), "$.inputs[0].type"),
+        (lambda text: text.replace('"name": "age"', '"name": "height"'), "other columns than"),
+        (lambda text: '{"format": 99}', "has format 99, and this version reads 3"),
     ],
 )
 def test_a_manifest_it_cannot_trust_is_refused(damage, said, credit, capsys):

@@ -185,7 +185,15 @@ def test_any_table_that_is_written_comes_back_equal(tmp_path_factory, columns, s
         assert found == expected
 
 
-@given(column=st.lists(TEXTS, min_size=1, max_size=6))
+def is_too_large(cell):
+    """For the model's float32; such a table is refused, which another test shows."""
+    try:
+        return abs(float(cell)) > 3.4e38
+    except ValueError:
+        return False
+
+
+@given(column=st.lists(TEXTS.filter(lambda t: not is_too_large(t)), min_size=1, max_size=6))
 def test_any_text_is_read_as_itself_or_as_the_number_it_is(tmp_path_factory, column):
     source = tmp_path_factory.getbasetemp() / "text.csv"
     with source.open("w", encoding="utf-8", newline="") as file:
@@ -598,8 +606,10 @@ def test_a_schema_describes_the_training_rows_and_they_conform_to_it(contract):
     assert schema["columns"]["a"] == {
         "type": "number", "role": "number", "unit": "feet", "missing_share": 0.0,
         "minimum": frame["a"].min(), "maximum": frame["a"].max(),
+        "typical": frame["a"].sort_values().iloc[(len(frame) - 1) // 2],
     }  # fmt: skip
     assert schema["columns"]["b"]["categories"] == ["blue", "green", "red"]
+    assert schema["columns"]["b"]["typical"] == frame["b"].value_counts().index[0]
     assert schema["columns"]["i"] == {
         "type": "integer", "role": "id", "missing_share": 0.0, "unique": True,
     }  # fmt: skip

@@ -1,24 +1,98 @@
-"""Load an exported bundle and score rows with it: no scikit-learn, no pickle."""
+"""Load an exported bundle and score with it: NumPy, msgspec and ONNX Runtime, nothing else.
+
+This is all that a service has of the project, so nothing here may import pandas, scikit-learn or
+what unpickles.
+"""
 
 import hashlib
-import json
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
-import pandas as pd
 
-from truefit import project
-from truefit.data_prep.read import SUFFIXES, read_table
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
-FORMAT = 2  # of the manifest; a bundle of another format is refused
+FORMAT = 3  # of the manifest; a bundle of another format is refused
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
-# Of the manifest, to score.
-NEEDED = ("inputs", "target", "reading", "classes", "positive", "threshold", "interval", "id")
+KINDS = {"tensor(float)": "number", "tensor(string)": "text"}
 AT_ONCE = 10_000  # rows to score in one go, so that a long table needs no more memory
 LARGEST = float(np.finfo(np.float32).max)  # a larger number would be infinite to the model
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One raw column that the model takes, as the training rows had it."""
+
+    name: str
+    type: Literal["number", "text"]
+    unit: str = ""
+    missing_share: float = 0.0
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] | None = None
+    absent: bool = False  # nothing in it means "has none", not "not known"
+    typical: float | str | None = None  # the median, or the most frequent text
+    influence: float = 0.0  # see `truefit.export.reference`
+
+    @property
+    def nullable(self) -> bool:
+        """Whether training saw a row without a value here."""
+        return self.absent or self.missing_share > 0
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What is predicted."""
+
+    name: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """The interval around a single prediction p: p / w to p * w, or p - w to p + w."""
+
+    confidence: float
+    kind: Literal["factor", "distance"]
+    width: float
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How the training table was read."""
+
+    separator: str
+    missing: tuple[str, ...]
+
+
+class Data(msgspec.Struct, frozen=True):
+    """What the model was fitted on."""
+
+    sha256: dict[str, str]
+    training_rows: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What stands in ``manifest.json``, as far as it is needed to score; see `truefit.export`."""
+
+    case: str
+    title: str
+    task: Literal["regression", "classification"]
+    target: Target
+    inputs: tuple[Column, ...]
+    reading: Reading
+    model: str
+    data: Data
+    sha256: dict[str, str]
+    about: str = ""
+    id: str | None = None
+    classes: tuple[str, str] | None = None
+    positive: str | None = None
+    threshold: float | None = None
+    interval: Interval | None = None
+    deciles: tuple[float, ...] = ()
 
 
 class Bundle:
@@ -29,126 +103,130 @@ class Bundle:
     folder : Path
         Holds ``model.onnx`` and ``manifest.json``.
 
+    Attributes
+    ----------
+    manifest : Manifest
+    version : str
+        Twelve digits of the checksum of the manifest, which holds the checksum of the model.
+
     Raises
     ------
     InputError
-        If a file is missing or is not the one that the manifest describes.
+        If a file is missing or is not the one that the manifest describes, or ONNX Runtime
+        cannot run the model.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in (MODEL, MANIFEST):
-            if not (folder / name).is_file():
-                raise InputError(
-                    f"{folder} is not a bundle: it has no {name}; run the export first"
-                )
-        try:
-            self.manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            found = self.manifest["format"]
-            if found != FORMAT:
-                raise InputError(f"{folder} has format {found!r}, and this version reads {FORMAT}")
-            stated = self.manifest["sha256"][MODEL]
-            for key in NEEDED:
-                self.manifest[key]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{folder / MANIFEST} is damaged; export the bundle anew") from None
-        content = (folder / MODEL).read_bytes()
-        if hashlib.sha256(content).hexdigest() != stated:
+        written, model = (self._content(name) for name in (MANIFEST, MODEL))
+        self.version = hashlib.sha256(written).hexdigest()[:12]
+        self.manifest = _checked_manifest(written, folder / MANIFEST)
+        if hashlib.sha256(model).hexdigest() != self.manifest.sha256[MODEL]:
             raise InputError(
                 f"{folder / MODEL} is not the file that the manifest describes (its checksum "
                 "differs); export the bundle anew"
             )
-        self._session = open_session(content)
+        self._session = self._checked_session(model)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        if self.manifest.classes:
+            self._positive = self.manifest.classes.index(self.manifest.positive)
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.folder} is not a bundle: it has no {name}; run the export first"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{self.folder / name} cannot be read: {error.strerror}") from None
+
+    def _checked_session(self, model: bytes):
+        path = self.folder / MODEL
+        try:
+            session = open_session(model)
+        except Exception as error:  # ONNX Runtime has a class for each status, and no common one
+            why = str(error).splitlines()[0][:200]
+            raise InputError(
+                f"{path} cannot be run by the installed ONNX Runtime ({why}); export the bundle "
+                "with a version of Truefit that fits it"
+            ) from None
+        takes = [(i.name, KINDS.get(i.type)) for i in session.get_inputs()]
+        gives = "probability" if self.manifest.classes else "prediction"
+        if takes != [(c.name, c.type) for c in self.inputs] or gives not in {
+            o.name for o in session.get_outputs()
+        }:
+            raise InputError(
+                f"{path} takes or gives other columns than the manifest says; export the bundle "
+                "anew"
+            )
+        return session
 
     @property
-    def inputs(self) -> list[dict]:
-        """The raw columns it takes, as the manifest describes them."""
-        return self.manifest["inputs"]
+    def inputs(self) -> tuple[Column, ...]:
+        """The raw columns it takes."""
+        return self.manifest.inputs
 
-    def read(self, source: Path) -> pd.DataFrame:
-        """Read rows to score, by the rules the training data were read by.
-
-        Raises
-        ------
-        InputError
-            If the file is not a table, a column is missing, or a number is none.
-        """
-        names = {column["name"]: column for column in self.inputs}
-        texts = [n for n, c in names.items() if c["type"] == "text"]
-        rules = Case(
-            table=str(source),
-            target=self.manifest["target"]["name"],
-            task="regression",
-            separator=self.manifest["reading"]["separator"],
-            missing=self.manifest["reading"]["missing"],
-        )
-        frame = read_table(source, rules, need_target=False, texts=texts)
-        for name, column in names.items():
-            if name not in frame:
-                raise InputError(f"{source} has no column {name!r}, which the model needs")
-            if column["type"] == "number":
-                known = pd.to_numeric(frame[name], errors="coerce").astype("float64")
-                odd = frame[name].notna() & ~(known.abs() <= LARGEST)
-                if odd.any():
-                    at = int(np.flatnonzero(odd)[0])
-                    raise InputError(
-                        f"{source}: {name} is {frame[name].iloc[at]!r} in row {at + 1}, and must "
-                        "be a number"
-                    )
-                frame[name] = known
-            elif column.get("absent"):
-                frame[name] = frame[name].fillna(ABSENT)
-        return frame
-
-    def run(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-        """The graph's outputs by name; see `truefit.export.to_onnx`."""
-        return run_session(self._session, frame)
-
-    def score(self, frame: pd.DataFrame) -> np.ndarray:
+    def score(self, columns: Mapping[str, Sequence]) -> np.ndarray:
         """Predictions in the target's unit, or probabilities of the positive class.
 
         Parameters
         ----------
-        frame : DataFrame of shape (n_samples, any number of columns)
-            Raw columns by name; columns the model does not know are not looked at.
+        columns : DataFrame or mapping from name to values
+            The raw columns, each with n_samples values, None or NaN for a gap; others are not
+            looked at.
 
         Returns
         -------
         ndarray of float64, of shape (n_samples,)
         """
-        found = self.run(frame)
-        if "prediction" in found:
-            return found["prediction"].ravel().astype(float)
-        positive = self.manifest["classes"].index(self.manifest["positive"])
-        return found["probability"][:, positive].astype(float)
+        feed = {c.name: _tensor(columns[c.name], c.type) for c in self.inputs}
+        found = _run(self._session, feed, self._outputs)
+        if self.manifest.classes:
+            return found["probability"][:, self._positive]
+        return found["prediction"].ravel()
 
-    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Predictions as a table: the id if there is one, and the answer.
+    def called(self, probability: float) -> str:
+        """The class that a row with this probability of the positive class is called."""
+        here = self._positive if probability >= self.manifest.threshold else 1 - self._positive
+        return self.manifest.classes[here]
 
-        Returns
-        -------
-        DataFrame
-            ``prediction`` in the target's unit, with ``low`` and ``high`` around it if the
-            manifest has an interval; or ``prediction``, the class, and ``probability``, of the
-            positive class, which is called from the manifest's threshold on.
-        """
-        said = self.score(frame)
-        if self.manifest["classes"]:
-            positive = self.manifest["positive"]
-            (other,) = (c for c in self.manifest["classes"] if c != positive)
-            called = np.where(said >= self.manifest["threshold"], positive, other)
-            found = pd.DataFrame({"prediction": called, "probability": said})
-        else:
-            found = pd.DataFrame({"prediction": said})
-            if interval := self.manifest["interval"]:
-                width = interval["width"]
-                factor = interval["kind"] == "factor"
-                found["low"] = said / width if factor else said - width
-                found["high"] = said * width if factor else said + width
-        name = self.manifest["id"]
-        if name and name in frame:
-            found.insert(0, name, frame[name].to_numpy())
-        return found
+    def interval(self, prediction: Any) -> tuple[Any, Any] | None:
+        """The two ends of the interval around a prediction or an array of them, if it has one."""
+        interval = self.manifest.interval
+        if interval is None:
+            return None
+        if interval.kind == "factor":
+            return prediction / interval.width, prediction * interval.width
+        return prediction - interval.width, prediction + interval.width
+
+
+def _checked_manifest(content: bytes, path: Path) -> Manifest:
+    try:
+        found = msgspec.json.decode(content)
+        if found["format"] != FORMAT:
+            raise InputError(
+                f"{path.parent} has format {found['format']!r}, and this version reads {FORMAT}"
+            )
+        manifest = msgspec.convert(found, Manifest)
+        manifest.sha256[MODEL]
+        _check_answers(manifest)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, msgspec.ValidationError) else "not whole"
+        raise InputError(f"{path} is damaged ({why}); export the bundle anew") from None
+    return manifest
+
+
+def _check_answers(manifest: Manifest) -> None:
+    """Raise ValueError if the manifest does not say how its answers are to be read."""
+    names = [column.name for column in manifest.inputs]
+    if not names or len(set(names)) < len(names):
+        raise ValueError
+    if manifest.task == "classification":
+        if manifest.positive not in manifest.classes or not isfinite(manifest.threshold):
+            raise ValueError
+    elif manifest.classes is not None or (manifest.interval and not manifest.interval.width > 0):
+        raise ValueError
 
 
 def open_session(model: bytes):
@@ -157,44 +235,28 @@ def open_session(model: bytes):
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised, and said once
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(session, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Score the raw columns of a frame."""
-    feed = {}
-    for declared in session.get_inputs():
-        column = frame[declared.name]
-        if declared.type == "tensor(string)":
-            values = column.astype(object).where(column.notna(), "").to_numpy(dtype=object)
-        else:
-            values = column.to_numpy(dtype=np.float32, na_value=np.nan)
-        feed[declared.name] = values.reshape(-1, 1)
-    names = [output.name for output in session.get_outputs()]
+def run_session(session: Any, columns: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
+    """The outputs of a graph by name, for raw columns by name; see `truefit.export.to_onnx`."""
+    feed = {i.name: _tensor(columns[i.name], KINDS[i.type]) for i in session.get_inputs()}
+    return _run(session, feed, [output.name for output in session.get_outputs()])
+
+
+def _run(session: Any, feed: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    n = len(next(iter(feed.values())))
     parts = [
         session.run(names, {k: v[first : first + AT_ONCE] for k, v in feed.items()})
-        for first in range(0, max(len(frame), 1), AT_ONCE)
+        for first in range(0, max(n, 1), AT_ONCE)
     ]
     return {n: np.concatenate(blocks) for n, *blocks in zip(names, *parts, strict=True)}
 
 
-def write_predictions(rows: pd.DataFrame, target: Path) -> None:
-    """Write predictions as CSV or Parquet, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If the suffix names another format, or the file cannot be written there.
-    """
-    if target.suffix not in SUFFIXES:
-        raise InputError(f"{target}: predictions can be written as {' or '.join(SUFFIXES)}")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}")
-    try:
-        with project.replacing(target) as partial:
-            if target.suffix == ".csv":
-                rows.to_csv(partial, index=False, lineterminator="\n")
-            else:
-                rows.to_parquet(partial, index=False)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+def _tensor(values: Sequence, kind: str) -> np.ndarray:
+    """A column as an input of the graph, of shape (n_samples, 1)."""
+    if kind == "text":
+        texts = [v if isinstance(v, str) else "" for v in values]
+        return np.array(texts, dtype=object).reshape(-1, 1)
+    return np.array(values, dtype=np.float32).reshape(-1, 1)

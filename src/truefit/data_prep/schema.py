@@ -21,7 +21,8 @@ def infer_schema(train: pd.DataFrame, case: Case) -> dict:
         ``{"source": {file: sha256}, "rows": n, "columns": {name: description}}``. A description
         has ``type`` (``integer``, ``number`` or ``text``), ``role`` (see `column_roles`),
         ``missing_share``, and, where they apply, ``unit``, ``minimum`` and ``maximum``,
-        ``categories`` (in their order if they have one, else alphabetical) and ``unique``.
+        ``categories`` (in their order if they have one, else alphabetical), ``typical`` (the
+        median, or the most frequent text) and ``unique``.
     """
     import pandera.pandas as pa
 
@@ -44,8 +45,11 @@ def infer_schema(train: pd.DataFrame, case: Case) -> dict:
             occur = set(known)
             order = case.order_of(name)
             described["categories"] = [v for v in order if v in occur] if order else sorted(occur)
+            described["typical"] = known.mode().iloc[0]
         else:
             described |= {"minimum": known.min().item(), "maximum": known.max().item()}
+            # Of two in the middle the lower: a value that occurs.
+            described["typical"] = known.quantile(interpolation="lower").item()
         columns[name] = {k: v for k, v in described.items() if v not in (None, "")}
     return {"source": checksums(case), "rows": len(train), "columns": columns}
 

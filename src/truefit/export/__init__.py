@@ -4,6 +4,7 @@ from truefit.export.graph import OPSET
 from truefit.export.manifest import as_json, manifest, model_card
 from truefit.export.models import OUTPUTS, input_columns, pipelines, to_onnx
 from truefit.export.parity import parity, plot_parity, straddling_rows
+from truefit.export.reference import reference
 
 __all__ = [
     "OPSET",
@@ -15,6 +16,7 @@ __all__ = [
     "parity",
     "pipelines",
     "plot_parity",
+    "reference",
     "straddling_rows",
     "to_onnx",
 ]

@@ -12,7 +12,7 @@ from truefit.digits import significant, to_spread
 from truefit.export.graph import OPSET
 from truefit.export.models import OUTPUTS, input_columns
 from truefit.metrics import LABELS
-from truefit.params import Case
+from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
 PACKAGES = ("truefit", "scikit-learn", "xgboost-cpu", "lightgbm", "onnx", "onnxruntime")
@@ -30,6 +30,7 @@ def manifest(
     verdict: dict,
     files: dict[str, Path],
     interval: dict | None = None,
+    reference: dict | None = None,
 ) -> dict:
     """All that a service, or a person, must know to use the bundle without this project.
 
@@ -50,14 +51,20 @@ def manifest(
     interval : dict, optional
         Of a single prediction p: ``confidence``, ``width`` w and ``kind``, which is ``factor`` for
         p / w to p * w, or ``distance`` for p - w to p + w.
+    reference : dict, optional
+        From `truefit.export.reference`.
     """
+    reference = reference or {"influence": {}, "deciles": []}
     inputs = []
     for column, kind in input_columns(model).items():
         known = {k: v for k, v in schema["columns"][column].items() if k not in ("role", "type")}
+        if column in case.absent:
+            known = _without_absent(known)
         inputs.append(
             {"name": column, "type": kind}
             | known
             | ({"absent": True} if column in case.absent else {})
+            | {"influence": reference["influence"].get(column, 0)}
         )
     if case.id in NOT_AN_ID:
         raise InputError(f"{name}: the id cannot be called {case.id!r}, as an output is; rename it")
@@ -67,6 +74,7 @@ def manifest(
         "format": FORMAT,
         "case": name,
         "title": case.title or name,
+        "about": case.about,
         "task": case.task,
         "target": {
             "name": case.target,
@@ -79,6 +87,7 @@ def manifest(
         # From which probability of the positive class on a row is called positive.
         "threshold": case.threshold if classes else None,
         "interval": interval,
+        "deciles": reference["deciles"],
         "inputs": inputs,
         "reading": {"separator": case.separator, "missing": case.missing},
         "model": winner,
@@ -89,6 +98,14 @@ def manifest(
         "metrics": metrics,
         "gate": verdict,
     }
+
+
+def _without_absent(column: dict) -> dict:
+    """A column as those who use the bundle see it: what has none is empty, as in the raw table."""
+    found = {k: v for k, v in column.items() if v != ABSENT}
+    if "categories" in found:
+        found["categories"] = [v for v in found["categories"] if v != ABSENT]
+    return found
 
 
 def as_json(value: dict) -> str:

@@ -31,8 +31,8 @@ def parity(model: BaseEstimator, bundle: Bundle, rows: pd.DataFrame, case: Case)
     got = bundle.score(rows)
     gap = np.abs(got - expected)
     if case.task == "regression":
-        target = bundle.manifest["target"]
-        spread = 0 if case.log_target else target["maximum"] - target["minimum"]
+        target = bundle.manifest.target
+        spread = 0 if case.log_target else target.maximum - target.minimum
         gap = gap / np.maximum(np.abs(expected), spread)
     return pd.DataFrame({"model": expected, "bundle": got, "difference": gap})
 

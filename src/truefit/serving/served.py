@@ -1,0 +1,251 @@
+"""A bundle, with all that answering needs made once."""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from truefit.bundle import LARGEST, Bundle, Column
+from truefit.project import InputError
+from truefit.serving.problems import Problem, shown
+from truefit.serving.records import Records
+
+FEW = 4  # rows up to which a loop is quicker than NumPy
+
+
+class Warned(NamedTuple):
+    """A value unlike any in training."""
+
+    row: int  # from 0
+    column: str
+    kind: str  # below, above or unseen
+    value: Any
+    reason: str
+
+
+class Answers(NamedTuple):
+    """What the model said to some rows, by output: lists of equal length."""
+
+    outputs: dict[str, list]
+    scores: np.ndarray
+    warnings: list[Warned]
+
+
+class Served:
+    """What answers the requests for one case.
+
+    Parameters
+    ----------
+    bundle : Bundle
+
+    Raises
+    ------
+    InputError
+        If the bundle loads but cannot answer.
+    """
+
+    def __init__(self, bundle: Bundle):
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.version = bundle.version
+        self.records = Records(bundle.inputs, self.manifest.id)
+        self._seen = {c.name: frozenset(c.categories or ()) for c in bundle.inputs}
+        try:  # a row as most are: the first answer costs more than the others, and shows what fails
+            answered = np.isfinite(bundle.score(self.typical_row())).all()
+        except Exception as error:  # ONNX Runtime has no common class of them
+            answered, why = False, str(error).splitlines()[0][:200]
+        else:
+            why = "it gives no number"
+        if not answered:
+            raise InputError(
+                f"{bundle.folder} cannot answer a typical row ({why}); export the bundle anew"
+            )
+
+    def typical_row(self) -> dict[str, list]:
+        """One row with the typical value of each column."""
+        return {c.name: [c.typical] for c in self.bundle.inputs}
+
+    def answer(self, columns: Sequence[Sequence], n: int) -> Answers:
+        """Predictions for checked columns, with a warning for each value unlike any in training.
+
+        Parameters
+        ----------
+        columns : sequence of sequences
+            In the order of the inputs, each with n values: numbers or texts, None for a gap.
+        n : int
+            At least 1.
+
+        Raises
+        ------
+        Problem
+            422 if a number is larger than the model can take.
+        """
+        warnings: list[Warned] = []
+        feed: dict[str, Sequence] = {}
+        for column, values in zip(self.bundle.inputs, columns, strict=True):
+            if column.type == "number" and n > FEW:
+                values = np.array(values, dtype=np.float64)
+                _look_at_many(column, values, warnings)
+            elif column.type == "number":
+                _look_at_few(column, values, warnings)
+            else:
+                self._look_at_texts(column, values, warnings)
+            feed[column.name] = values
+        scores = self.bundle.score(feed)
+        return Answers(self._outputs(scores), scores, warnings)
+
+    def _look_at_texts(self, column: Column, values: Sequence, warnings: list) -> None:
+        seen = self._seen[column.name]
+        for row, value in enumerate(values):
+            if value and value not in seen:
+                said = f"{shown(value)} is a category that training did not see"
+                warnings.append(Warned(row, column.name, "unseen", value, said))
+
+    def _outputs(self, scores: np.ndarray) -> dict[str, list]:
+        listed = scores.tolist()
+        if self.manifest.classes:
+            called = [self.bundle.called(p) for p in listed]
+            return {"prediction": called, "probability": listed}
+        if ends := self.bundle.interval(scores):
+            low, high = ends
+            return {"prediction": listed, "low": low.tolist(), "high": high.tolist()}
+        return {"prediction": listed}
+
+    def predictions(self, answers: Answers, ids: list | None) -> list[dict]:
+        """The answers row by row, as the API gives them."""
+        outputs = answers.outputs
+        if classes := self.manifest.classes:
+            positive = self.manifest.positive
+            (other,) = (c for c in classes if c != positive)
+            rows = [
+                {"prediction": called, "probabilities": {positive: p, other: 1 - p}}
+                for called, p in zip(outputs["prediction"], outputs["probability"], strict=True)
+            ]
+        else:
+            names = list(outputs)
+            rows = [dict(zip(names, v, strict=True)) for v in zip(*outputs.values(), strict=True)]
+        for row in rows:
+            row["warnings"] = []
+        for warned in answers.warnings:
+            said = {"column": warned.column, "value": warned.value, "reason": warned.reason}
+            rows[warned.row]["warnings"].append(said)
+        if ids:
+            rows = [{"id": id} | row for id, row in zip(ids, rows, strict=True)]
+        return rows
+
+    @cached_property
+    def description(self) -> dict:
+        """What a client must know to send a record."""
+        m = self.manifest
+        return {
+            "case": m.case,
+            "title": m.title,
+            "about": m.about,
+            "task": m.task,
+            "target": _known(m.target),
+            "classes": m.classes,
+            "positive": m.positive,
+            "threshold": m.threshold,
+            "interval": _known(m.interval) if m.interval else None,
+            "id": m.id,
+            "model": m.model,
+            "version": self.version,
+            "training_rows": m.data.training_rows,
+            "inputs": [_known(c) | {"nullable": c.nullable} for c in self.bundle.inputs],
+        }
+
+    def bin_of(self, score: float) -> int:
+        """Between which two of the manifest's deciles a score lies; a limit belongs below."""
+        return bisect_left(self.manifest.deciles, score)
+
+
+def _known(struct: Any) -> dict:
+    """The fields of a struct that say something."""
+    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
+    return {k: v for k, v in fields.items() if v is not None and v != "" and v is not False}
+
+
+def _look_at_few(column: Column, values: Sequence, warnings: list) -> None:
+    low, high = column.minimum, column.maximum
+    for row, value in enumerate(values):
+        if value is None or (low is not None and low <= value <= high):
+            continue
+        if not abs(value) <= LARGEST:
+            raise _too_large(column, row, value)
+        if low is not None:
+            warnings.append(_out_of_range(column, row, value))
+
+
+def _look_at_many(column: Column, values: np.ndarray, warnings: list) -> None:
+    with np.errstate(invalid="ignore"):
+        beyond = np.abs(values) > LARGEST
+        if beyond.any():
+            at = int(beyond.argmax())
+            raise _too_large(column, at, values[at].item())
+        if column.minimum is not None:
+            odd = np.flatnonzero((values < column.minimum) | (values > column.maximum))
+            warnings += [_out_of_range(column, int(at), values[at].item()) for at in odd]
+
+
+def _too_large(column: Column, row: int, value: float) -> Problem:
+    said = f"row {row + 1}: {column.name} is {value:g}, and no number may be beyond {LARGEST:.1e}"
+    return Problem(422, said, row=row + 1, column=column.name)
+
+
+def _out_of_range(column: Column, row: int, value: float) -> Warned:
+    below = value < column.minimum
+    kind, end, most = ("below", column.minimum, "smallest") if below else (
+        "above", column.maximum, "largest")  # fmt: skip
+    said = f"{value:,.10g} is {kind} {end:,.10g}, the {most} in training"
+    return Warned(row, column.name, kind, value, said)
+
+
+# Why an answer is what it is
+
+
+def contributions(served: Served, row: Mapping[str, Any], pairs: int = 8) -> dict:
+    """How far each column moved the answer from that for a typical row.
+
+    Shapley values against one reference row, by sampling: columns take the row's values one after
+    another, in a random order and then in the reverse of it; a column's contribution is the mean
+    change when its turn comes. They add up exactly. Columns with the typical value have none.
+
+    Parameters
+    ----------
+    row : mapping from name to value
+        One record.
+    pairs : int
+        Orders to draw, each taken forwards and backwards.
+
+    References
+    ----------
+    Štrumbelj and Kononenko, Explaining prediction models and individual predictions with feature
+    contributions, Knowledge and Information Systems 41, 2014.
+    """
+    typical = {c.name: c.typical for c in served.bundle.inputs}
+    others = [name for name in typical if row[name] != typical[name]]
+    rng = np.random.default_rng(0)  # the same question gets the same answer
+    orders = [o for _ in range(pairs) for p in [rng.permutation(len(others))] for o in (p, p[::-1])]
+    steps = len(others) + 1
+    ranks = np.array([np.argsort(order) for order in orders]).reshape(len(orders), len(others))
+    taken = ranks[:, None, :] < np.arange(steps)[None, :, None]  # by order, step and column
+    columns = {name: [value] * (len(orders) * steps) for name, value in typical.items()}
+    for j, name in enumerate(others):
+        columns[name] = [row[name] if t else typical[name] for t in taken[..., j].ravel()]
+    scores = served.bundle.score(columns).reshape(len(orders), steps)
+    changes = np.diff(scores, axis=1)
+    moved = [
+        (name, float(np.mean([changes[o, ranks[o, j]] for o in range(len(orders))])))
+        for j, name in enumerate(others)
+    ]
+    moved.sort(key=lambda pair: -abs(pair[1]))
+    return {
+        "prediction": float(scores[0, -1]),
+        "typical": float(scores[0, 0]),
+        "contributions": [
+            {"column": n, "value": row[n], "typical": typical[n], "contribution": c}
+            for n, c in moved
+        ],
+    }

@@ -1,0 +1,184 @@
+"""The process: command line in, exit code out, and an orderly end."""
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from truefit.project import InputError
+from truefit.serving.app import Limits, Service, create_app
+from truefit.serving.keys import Keys
+from truefit.serving.logs import say
+from truefit.serving.metrics import Metrics
+from truefit.serving.request_log import RequestLog
+from truefit.serving.store import Store
+
+HEADERS = 65_536  # bytes of a request's first line and headers
+
+
+@dataclass
+class Options:
+    """What a person may choose; see ``truefit serve --help``."""
+
+    models: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: Path | None = None
+    log: Path | None = None
+    mask: tuple[str, ...] = ()
+    keep_days: int = 30
+    max_rows: int = 10_000
+    max_body: int = 16  # megabytes
+    timeout: float = 10.0  # seconds
+    drain: float = 5.0  # seconds
+    watch: float = 1.0  # seconds
+
+
+def serve(options: Options) -> None:
+    """Serve until a signal says to stop; return when what was in flight is finished.
+
+    Raises
+    ------
+    InputError
+        If a bundle, the keys or the log cannot be used, or the address is taken.
+    """
+    metrics = Metrics()
+    keys = Keys(options.keys) if options.keys else None
+    store = Store(options.models, say, lambda case: metrics.refused.labels(case).inc())
+    _check_mask(store, options.mask)
+    listening = _listen(options.host, options.port)
+    log = None
+    if options.log:
+        log = RequestLog(options.log, metrics.lost.inc, say, options.mask, options.keep_days)
+    metrics.serve(store.current)
+    limits = Limits(options.max_rows, options.max_body * 1_000_000, options.timeout)
+    service = Service(store, metrics, limits, log, keys)
+    if options.watch:
+        store.watch(options.watch)
+    server = Server(service, options)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        store.close()
+        if log:
+            log.close()
+        say("stopped")
+
+
+def _check_mask(store: Store, mask: tuple[str, ...]) -> None:
+    known = {c.name for served in store.current.values() for c in served.bundle.inputs}
+    for column in mask:
+        if column not in known:
+            raise InputError(f"--mask {column}: no model takes a column of that name")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {host} port {port}: {why}") from None
+    return listening
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which first lets requests go elsewhere when it is told to stop."""
+
+    def __init__(self, service: Service, options: Options):
+        self._service, self._drain = service, options.drain
+        log_to_json()
+        seconds = options.timeout
+        super().__init__(
+            uvicorn.Config(
+                create_app(service),
+                http=type("Http", (Protocol,), {"header_seconds": seconds}),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=2048,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=int(seconds) + 1,
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        host, port = sockets[0].getsockname()[:2]
+        cases = {case: served.version for case, served in self._service.store.current.items()}
+        say("listening", host=host, port=port, cases=cases)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """The first signal empties the service, a second one ends it."""
+        if self._service.draining:
+            self.should_exit = True
+            return
+        self._service.draining = True
+        self._loop.call_soon_threadsafe(self._end_soon)
+
+    def _end_soon(self) -> None:
+        say("stopping", seconds=self._drain)
+        self._loop.call_later(self._drain, setattr, self, "should_exit", True)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with limits on how long and how large the head of a request may be."""
+
+    header_seconds = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait_for_head()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(name + value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._head_timer.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(error)
+
+    def _wait_for_head(self) -> None:
+        if timer := getattr(self, "_head_timer", None):
+            timer.cancel()
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(self.header_seconds, self.transport.close)
+
+    def _count(self, part: bytes) -> None:
+        self._head_bytes += len(part)
+        if self._head_bytes > HEADERS:
+            raise ValueError("the head of the request is too large")
+
+
+class _JsonHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), level=record.levelname.lower(), logger=record.name)
+
+
+def log_to_json() -> None:
+    """Send the warnings of libraries the way of the service's own events."""
+    root = logging.getLogger()
+    root.handlers = [_JsonHandler()]
+    root.setLevel(logging.WARNING)

@@ -1,0 +1,142 @@
+"""The bundles that are served: found in a folder, watched, swapped while requests run."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from truefit.bundle import MANIFEST, MODEL, Bundle
+from truefit.project import InputError
+from truefit.serving.served import Served
+
+Said = Callable[..., None]  # takes an event and its fields; see `truefit.serving.logs`
+
+
+class Store:
+    """What is served for each case, and what was before it.
+
+    Requests take the current bundle once and keep it to their end, so a swap disturbs none.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``<case>/bundle/`` for each case.
+    say : callable
+        Is told of each swap and each refusal.
+    refused : callable
+        Is called with the case of each bundle that is refused while serving.
+
+    Raises
+    ------
+    InputError
+        If there is no bundle, or one cannot be served.
+    """
+
+    def __init__(self, folder: Path, say: Said, refused: Callable[[str], None]):
+        self.folder = folder
+        self._say, self._refused = say, refused
+        self.current: dict[str, Served] = {}
+        self.previous: dict[str, Served] = {}
+        self._known: dict[str, tuple] = {}  # what the files of a case looked like when last tried
+        self._unsettled: dict[str, tuple] = {}
+        for case, files in self._found().items():
+            self.current[case], self._known[case] = self._load(case), files
+        if not self.current:
+            raise InputError(
+                f"{folder} has no bundle: a case lies in <case>/bundle/{MANIFEST}; run the export "
+                "first, or name another folder with --models"
+            )
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def _load(self, case: str) -> Served:
+        served = Served(Bundle(self.folder / case / "bundle"))
+        if served.manifest.case != case:
+            raise InputError(
+                f"{served.bundle.folder} is the bundle of {served.manifest.case!r}, and lies where "
+                f"that of {case!r} belongs"
+            )
+        return served
+
+    def _found(self) -> dict[str, tuple]:
+        """The cases that have a bundle, with what their files look like from outside."""
+        found = {}
+        for manifest in sorted(self.folder.glob(f"*/bundle/{MANIFEST}")):
+            looks = []
+            for name in (MANIFEST, MODEL):
+                try:
+                    status = os.stat(manifest.with_name(name))
+                    looks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+                except OSError:
+                    looks.append(None)
+            found[manifest.parts[-3]] = tuple(looks)
+        return found
+
+    def look(self) -> None:
+        """Take what is new in the folder and can be served; what cannot is refused and named.
+
+        Files must look the same twice in a row before they are tried, because a bundle is not
+        copied in one moment. The bundle of a case whose folder is gone goes on being served.
+        """
+        for case, files in self._found().items():
+            if files == self._known.get(case):
+                continue
+            if self._unsettled.get(case) != files:
+                self._unsettled[case] = files
+                continue
+            self._known[case] = files
+            try:
+                served = self._load(case)
+            except InputError as error:
+                self._refused(case)
+                kept = self.current.get(case)
+                self._say(
+                    "bundle refused", level="error", case=case, reason=str(error),
+                    version=kept and kept.version,
+                )  # fmt: skip
+            else:
+                self._swap(case, served)
+
+    def _swap(self, case: str, served: Served) -> None:
+        with self._lock:
+            before = self.current.get(case)
+            if before and before.version == served.version:
+                return
+            self.current = self.current | {case: served}
+            if before:
+                self.previous[case] = before
+        self._say("bundle loaded", case=case, version=served.version,
+                  before=before and before.version)  # fmt: skip
+
+    def roll_back(self, case: str) -> Served:
+        """Serve the bundle before the current one again, until the files change once more.
+
+        Raises
+        ------
+        InputError
+            If there was none.
+        """
+        with self._lock:
+            if case not in self.previous:
+                raise InputError(f"{case} has had one bundle only, so there is none to go back to")
+            back, gone = self.previous.pop(case), self.current[case]
+            self.current = self.current | {case: back}
+            self.previous[case] = gone
+        self._say("bundle rolled back", case=case, version=back.version, before=gone.version)
+        return back
+
+    def watch(self, seconds: float) -> None:
+        """Look again and again, in a thread, until `close`."""
+
+        def repeat() -> None:
+            while not self._stop.wait(seconds):
+                try:
+                    self.look()
+                except Exception as error:  # whatever lies in that folder, what is served goes on
+                    self._say("watching failed", level="error", reason=repr(error))
+
+        threading.Thread(target=repeat, name="watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()

@@ -1,0 +1,213 @@
+"""The Open Inference Protocol, version 2, over REST.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+Tensors are JSON; the extension for binary ones is not offered.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from truefit.bundle import Column
+from truefit.serving.problems import Problem, shown
+from truefit.serving.records import not_json, refuse_repeated_keys, too_many
+from truefit.serving.served import Answers, Served
+
+NUMBERS = {"BOOL", *(f"{sign}INT{n}" for sign in ("", "U") for n in (8, 16, 32, 64))}
+NUMBERS |= {"FP16", "FP32", "FP64", "BF16"}
+DATATYPES = {"number": "FP64", "text": "BYTES"}
+
+
+class Tensor(msgspec.Struct):
+    """An input of an inference request."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw
+    parameters: dict[str, Any] | None = None
+
+
+class Wanted(msgspec.Struct):
+    """An output that a request asks for."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class Request(msgspec.Struct):
+    """An inference request."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    outputs: list[Wanted] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+_request = msgspec.json.Decoder(Request)
+_values = {
+    "number": msgspec.json.Decoder(list[float | None]),
+    "text": msgspec.json.Decoder(list[str | None]),
+}
+_nested = {
+    "number": msgspec.json.Decoder(list[list[float | None]]),
+    "text": msgspec.json.Decoder(list[list[str | None]]),
+}
+_bools = msgspec.json.Decoder(list[bool])
+
+
+def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence], int]:
+    """The request in a body, its columns in the order of the model's inputs, and their length.
+
+    Raises
+    ------
+    Problem
+        400 if it is no request of this protocol, 413 for too many rows, 422 if its tensors are
+        not what the model takes.
+    """
+    try:
+        request = _request.decode(body)
+    except msgspec.ValidationError as error:
+        raise Problem(400, f"no inference request: {_lower(str(error))}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(error) from None
+    # Whatever has keys has colons: three or four a tensor. Only a body with more may repeat one.
+    if body.count(b":") != _keys(request):
+        refuse_repeated_keys(body)
+    for wanted in request.outputs or ():
+        if wanted.name not in outputs_of(served):
+            known = ", ".join(outputs_of(served))
+            raise Problem(422, f"there is no output {shown(wanted.name)}; there are {known}")
+    tensors = {}
+    for tensor in request.inputs:
+        if tensor.name in tensors:
+            raise Problem(422, f"the input {shown(tensor.name)} is there twice; send it once")
+        tensors[tensor.name] = tensor
+    columns, n = [], None
+    for column in served.bundle.inputs:
+        if column.name not in tensors:
+            raise Problem(422, f"the input {column.name} is missing", column=column.name)
+        values = _column(column, tensors.pop(column.name), most)
+        n = len(values) if n is None else n
+        if len(values) != n:
+            raise Problem(
+                422, f"the input {column.name} has {len(values)} rows, and others have {n}",
+                column=column.name,
+            )  # fmt: skip
+        columns.append(values)
+    for name in tensors:
+        raise Problem(422, f"the input {shown(name)} is not known to this model; leave it out")
+    return request, columns, n
+
+
+def _keys(request: Request) -> int:
+    """How many keys a request without parameters and other extras has, and colons in its names."""
+    named = (request.id is not None) + (request.outputs is not None) + 1
+    colons = (request.id or "").count(":")
+    for tensor in request.inputs:
+        named += 4
+        colons += tensor.name.count(":")
+    return named + colons + len(request.outputs or ())
+
+
+def _column(column: Column, tensor: Tensor, most: int) -> Sequence:
+    name = column.name
+    right = tensor.datatype in NUMBERS if column.type == "number" else tensor.datatype == "BYTES"
+    if not right:
+        said = f"the input {name} must be {DATATYPES[column.type]}, and is {shown(tensor.datatype)}"
+        raise Problem(422, said, column=name)
+    values = _data(column, tensor)
+    if not (
+        0 < len(tensor.shape) <= 2
+        and tensor.shape[0] == len(values)
+        and tensor.shape[1:] in ([], [1])
+    ):
+        raise Problem(
+            422,
+            f"the input {name} has the shape {shown(tensor.shape)} and {len(values)} values; it "
+            "must be [n] or [n, 1] with n values",
+            column=name,
+        )
+    if not values:
+        raise Problem(422, "the inputs are empty; send at least one row")
+    if len(values) > most:
+        raise too_many(len(values), most)
+    if not column.nullable and None in values:
+        row = values.index(None) + 1
+        said = f"row {row}: {name} must not be null: no training row was without it"
+        raise Problem(422, said, row=row, column=name)
+    return values
+
+
+def _data(column: Column, tensor: Tensor) -> list:
+    kind = column.type
+    try:
+        if tensor.datatype == "BOOL":
+            return [float(v) for v in _bools.decode(tensor.data)]
+        try:
+            return _values[kind].decode(tensor.data)
+        except msgspec.ValidationError:
+            if not bytes(tensor.data).lstrip()[1:].lstrip().startswith(b"["):
+                raise
+            return [v for row in _nested[kind].decode(tensor.data) for v in row]
+    except msgspec.ValidationError as error:
+        at = re.search(r"\$\[(\d+)\]", str(error))
+        row = int(at[1]) + 1 if at else None
+        place = f"row {row}: " if row else ""
+        got = re.search(r"got `(\w+)`", str(error))
+        got = f"; it has a value of the kind {got[1]}" if got else "; a number is beyond all limits"
+        said = f"{place}the data of {column.name} must be a list of {kind}s{got}"
+        raise Problem(422, said, row=row, column=column.name) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_json(error) from None
+
+
+def outputs_of(served: Served) -> dict[str, str]:
+    """The names of a model's outputs, with their datatypes."""
+    if served.manifest.classes:
+        return {"prediction": "BYTES", "probability": "FP64"}
+    names = ("prediction", "low", "high") if served.manifest.interval else ("prediction",)
+    return dict.fromkeys(names, "FP64")
+
+
+def response(request: Request, served: Served, answers: Answers, request_id: str) -> dict:
+    """The answer, with the outputs that the request asks for."""
+    wanted = [w.name for w in request.outputs or ()] or list(answers.outputs)
+    types = outputs_of(served)
+    return {
+        "model_name": served.manifest.case,
+        "model_version": served.version,
+        "id": request.id or request_id,
+        "outputs": [
+            {
+                "name": name,
+                "shape": [len(answers.scores), 1],
+                "datatype": types[name],
+                "data": answers.outputs[name],
+            }
+            for name in wanted
+        ],
+    }
+
+
+def metadata(served: Served) -> dict:
+    """What the model takes and gives."""
+    return {
+        "name": served.manifest.case,
+        "versions": [served.version],
+        "platform": "onnx",
+        "inputs": [
+            {"name": c.name, "datatype": DATATYPES[c.type], "shape": [-1, 1]}
+            for c in served.bundle.inputs
+        ],
+        "outputs": [
+            {"name": name, "datatype": kind, "shape": [-1, 1]}
+            for name, kind in outputs_of(served).items()
+        ],
+    }
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
