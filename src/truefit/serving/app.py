@@ -18,7 +18,6 @@ from starlette.routing import Route, Router
 from truefit.project import InputError
 from truefit.serving import openapi, v2
 from truefit.serving.keys import Keys
-from truefit.serving.logs import say
 from truefit.serving.metrics import Metrics
 from truefit.serving.problems import Problem, shown
 from truefit.serving.request_log import Entry, RequestLog, now
@@ -46,7 +45,7 @@ class Limits(NamedTuple):
 
     rows: int = 10_000
     body: int = 16_000_000  # bytes
-    seconds: float = 10.0  # to send a body, and to wait for an answer
+    seconds: float = 10.0  # to wait for an answer
     waiting: int = 8  # bodies of the largest size that may be in memory at once
 
 
@@ -88,6 +87,8 @@ class Service:
         The bundles.
     metrics : Metrics
     limits : Limits
+    say : callable
+        Is told of each request, as an event and its fields; see `truefit.serving.logs`.
     log : RequestLog, optional
         None keeps no requests.
     keys : Keys, optional
@@ -99,16 +100,12 @@ class Service:
         store: Store,
         metrics: Metrics,
         limits: Limits,
+        say: Callable[..., None],
         log: RequestLog | None = None,
         keys: Keys | None = None,
     ):
-        self.store, self.metrics, self.log, self.keys, self.limits = (
-            store,
-            metrics,
-            log,
-            keys,
-            limits,
-        )
+        self.store, self.metrics, self.limits = store, metrics, limits
+        self._say, self.log, self.keys = say, log, keys
         self.draining = False
         self._bodies = 0  # bytes in memory
         self._ids = partial(next, count())
@@ -133,8 +130,8 @@ class Service:
         except Problem as problem:
             reply = self._problem(problem, call)
         except Exception as error:
-            say("failed", level="error", request_id=call.id, path=scope["path"], error=repr(error),
-                where=_where(error))  # fmt: skip
+            said = {"request_id": call.id, "path": scope["path"], "where": _where(error)}
+            self._say("failed", level="error", error=repr(error), **said)
             problem = Problem(500, "the service failed; the request id is in its log")
             reply = self._problem(problem, call)
         finally:
@@ -142,7 +139,7 @@ class Service:
         await self._send(reply, call, send)
         seconds = perf_counter() - started
         self.metrics.answered(call.case, call.api, reply.status, seconds)
-        say(
+        self._say(
             "request", request_id=call.id, method=scope["method"], path=scope["path"],
             status=reply.status, seconds=round(seconds, 6), case=call.case or None,
             rows=call.rows, version=call.version,
@@ -209,24 +206,18 @@ class Service:
         stated = call.header(b"content-length")
         if stated and int(stated) > most:
             raise large
-        try:
-            async with asyncio.timeout(self.limits.seconds):
-                parts, size, more = [], 0, True
-                while more:
-                    message = await call.receive()
-                    if message["type"] == "http.disconnect":
-                        raise Problem(400, "the client went away before its body was whole")
-                    parts.append(message["body"])
-                    size += len(message["body"])
-                    more = message["more_body"]
-                    if size > most:
-                        raise large
-                    if self._bodies + size > self.limits.waiting * most:
-                        raise Problem(503, "too many large requests at once; try again")
-        except TimeoutError:
-            raise Problem(
-                408, f"the body took longer than {self.limits.seconds:g} seconds; send it faster"
-            ) from None
+        parts, size, more = [], 0, True
+        while more:
+            message = await call.receive()
+            if message["type"] == "http.disconnect":  # the server lets nobody take too long
+                raise Problem(408, "the body did not come whole, or not in time")
+            parts.append(message["body"])
+            size += len(message["body"])
+            more = message["more_body"]
+            if size > most:
+                raise large
+            if self._bodies + size > self.limits.waiting * most:
+                raise Problem(503, "too many large requests at once; try again")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _run(self, work: Callable, size: int, few: bool) -> Any:

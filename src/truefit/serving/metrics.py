@@ -1,6 +1,7 @@
 """What Prometheus is told."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import accumulate
 from threading import Lock
 
@@ -50,8 +51,10 @@ class Metrics:
         )
         self._predictions = Predictions()
         self.registry.register(self._predictions)
-        # One label set a case and kind of answer; looking it up each time takes longer than adding.
-        self._children: dict[tuple, tuple] = {}
+        # Looking a label set up takes longer than adding to it.
+        self._requests = cache(self.requests.labels)
+        self._seconds = cache(self.seconds.labels)
+        self._rows = cache(self.rows.labels)
 
     def serve(self, current: dict[str, Served]) -> None:
         """Show which bundles are served."""
@@ -61,20 +64,13 @@ class Metrics:
 
     def answered(self, case: str, api: str, status: int, seconds: float) -> None:
         """Count a request; ``case`` is empty if it was about none that is served."""
-        key = (case, api, status)
-        if key not in self._children:
-            self._children[key] = (
-                self.requests.labels(case, api, str(status)),
-                self.seconds.labels(case, api),
-            )
-        count, timing = self._children[key]
-        count.inc()
-        timing.observe(seconds)
+        self._requests(case, api, status).inc()
+        self._seconds(case, api).observe(seconds)
 
     def predicted(self, served: Served, answers: Answers) -> None:
         """Count rows, where their predictions lie, and their warnings."""
         case = served.manifest.case
-        self.rows.labels(case).inc(len(answers.scores))
+        self._rows(case).inc(len(answers.scores))
         self._predictions.add(served, answers.scores.tolist())
         for warned in answers.warnings:
             self.warnings.labels(case, warned.column, warned.kind).inc()

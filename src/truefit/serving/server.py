@@ -17,7 +17,8 @@ from truefit.serving.metrics import Metrics
 from truefit.serving.request_log import RequestLog
 from truefit.serving.store import Store
 
-HEADERS = 65_536  # bytes of a request's first line and headers
+HEAD = 65_536  # bytes of a request's first line and headers
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 @dataclass
@@ -56,7 +57,7 @@ def serve(options: Options) -> None:
         log = RequestLog(options.log, metrics.lost.inc, say, options.mask, options.keep_days)
     metrics.serve(store.current)
     limits = Limits(options.max_rows, options.max_body * 1_000_000, options.timeout)
-    service = Service(store, metrics, limits, log, keys)
+    service = Service(store, metrics, limits, say, log, keys)
     if options.watch:
         store.watch(options.watch)
     server = Server(service, options)
@@ -99,7 +100,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(service),
-                http=type("Http", (Protocol,), {"header_seconds": seconds}),
+                http=type("Http", (Protocol,), {"seconds": seconds}),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -132,17 +133,18 @@ class Server(uvicorn.Server):
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with limits on how long and how large the head of a request may be."""
+    """uvicorn's, with limits on how long a request may come, and on how large its head may be."""
 
-    header_seconds = 10.0
+    seconds = 10.0  # from its first byte to its last
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._wait_for_head()
+        self._timer.cancel()
+        self._start_timer()
 
     def on_url(self, url: bytes) -> None:
         self._count(url)
@@ -152,23 +154,26 @@ class Protocol(HttpToolsProtocol):
         self._count(name + value)
         super().on_header(name, value)
 
-    def on_headers_complete(self) -> None:
-        self._head_timer.cancel()
-        super().on_headers_complete()
+    def on_message_complete(self) -> None:
+        self._timer.cancel()
+        super().on_message_complete()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._head_timer.cancel()
+        self._timer.cancel()
         super().connection_lost(error)
 
-    def _wait_for_head(self) -> None:
-        if timer := getattr(self, "_head_timer", None):
-            timer.cancel()
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(self.header_seconds, self.transport.close)
+    def _start_timer(self) -> None:
+        self._head = 0
+        self._timer = self.loop.call_later(self.seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(TOO_SLOW)
+            self.transport.close()
 
     def _count(self, part: bytes) -> None:
-        self._head_bytes += len(part)
-        if self._head_bytes > HEADERS:
+        self._head += len(part)
+        if self._head > HEAD:
             raise ValueError("the head of the request is too large")
 
 
