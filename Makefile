@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 # The stages call `truefit` and `python` by name; they must find this environment's.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help repro test verify quick lab lock tidy lint bench-models bench-pipeline bench-solver environment
+.PHONY: help repro test verify quick lab lock tidy lint bench-compression bench-models bench-pipeline bench-serving bench-solver fuzz-serving environment
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: environment ## run the whole pipeline; what has not changed is skipped
 	dvc repro
@@ -28,9 +28,11 @@ quick: environment ## run every notebook with the quick parameters, in a copy th
 lab: environment ## open the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
 
-lock: environment ## write requirements.txt anew from pyproject.toml
+lock: environment ## write both locks anew from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.11 --extra dev --extra dask \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --constraint requirements.txt \
+		--group pyproject.toml:serve --custom-compile-command "make lock" --output-file deploy/requirements.txt
 
 tidy: environment ## strip outputs and random ids from the notebooks, format the code
 	nbstripout notebooks/*.ipynb
@@ -42,14 +44,23 @@ lint: environment ## check code and notebooks without changing them
 	ruff check
 	ruff format --check
 
+bench-compression: environment ## measure how quick each variant of a model is; writes benchmarks/compression.json
+	python benchmarks/compression.py
+
 bench-models: environment ## measure how good the models are on others' splits; writes benchmarks/models.json
 	python benchmarks/models.py
 
 bench-pipeline: environment ## measure what the notebooks cost over plain scripts; writes benchmarks/pipeline.json
 	python benchmarks/pipeline.py
 
+bench-serving: environment ## measure the service beside others; needs wrk; writes benchmarks/serving.json
+	python benchmarks/serving.py
+
 bench-solver: environment ## measure least_squares beside other solvers; writes benchmarks/solver.json
 	python benchmarks/solver.py
+
+fuzz-serving: environment ## send 100,000 requests that nobody thought of to the service
+	TRUEFIT_FUZZ=100000 pytest -n 0 -s tests/test_fuzz.py
 
 environment: $(VENV)/complete
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 NEEDED = (
     *("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore"),
-    *("benchmarks/solver.json", "benchmarks/models.json"),
+    *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
 )
 
 

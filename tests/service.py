@@ -83,6 +83,7 @@ class Service:
             self.process = subprocess.Popen(
                 command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, **popen
             )
+        atexit.register(self.process.kill)  # if a test fails before it stops this
         self.port = self.wait_for("listening")["port"]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=30)
@@ -90,7 +91,7 @@ class Service:
     def events(self, name: str | None = None) -> list[dict]:
         """What it has logged so far."""
         text = self.log.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in text.split("\n") if line.startswith("{")]
         return [line for line in lines if name in (None, line["event"])]
 
     def wait_for(self, event: str, times: int = 1, seconds: float = 30) -> dict:

@@ -247,7 +247,7 @@ def test_a_cell_that_fails_unexpectedly_is_shown_and_its_notebook_kept(truefit, 
 
 def life_cycle(truefit, project, **changes):
     """Run every step for the case ``mine``, and score the rows of its live traffic."""
-    for step in ("01_data_prep", "03_training", "04_evaluation", "05_export"):
+    for step in ("01_data_prep", "03_training", "04_evaluation", "05_export", "06_serving"):
         given = [word for change in changes.get(step[3:], []) for word in ("-p", change)]
         done = truefit("run", step, "--case", "mine", "--quick", *given, cwd=project)
         assert done.stderr == "" and done.returncode == 0

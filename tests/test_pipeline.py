@@ -239,6 +239,7 @@ def test_a_failed_gate_stops_the_export_and_shows_on_the_front_page(runs, tmp_pa
     assert code == 0, said
     front = (copy / "reports" / "index.html").read_text(encoding="utf-8")
     assert front.count("Gate failed") == 1 and front.count("Gate passed") == 2
+    assert "not exported, because" in front and "nothing to serve, because" in front
 
 
 def test_editing_one_case_runs_only_its_own_stages(runs, tmp_path):

@@ -52,6 +52,25 @@ def test_the_figures_of_the_solver_are_those_of_the_benchmark():
     assert row(f"a file of {file['rows']:,}")[1] == file_row
 
 
+@pytest.mark.parametrize("model", ["hist_gradient_boosting", "ridge"])
+def test_the_figures_of_the_service_are_those_of_the_benchmark(model):
+    found = json.loads((ROOT / "benchmarks" / "serving.json").read_text(encoding="utf-8"))
+    names = next(x for x in README.splitlines() if "| Flask | Flask, one thread |" in x)
+    names = [name.strip() for name in names.strip("| ").split("|")]
+    first = {"hist_gradient_boosting": "boosting", "ridge": "ridge"}[model]
+    for key, label in {
+        "requests": "requests of one row",
+        "latency": "latency of one row",
+        "rows": "rows per second",
+        "start": "seconds from start",
+        "memory": "MB of memory",
+    }.items():
+        for name, cell in zip(names, row(f"{first}: {label}")[1:], strict=True):
+            value = found["models"][model][name][key]
+            value = value["median"] if isinstance(value, dict) else value
+            assert cell == f"{value:.3g}", (name, key)
+
+
 def test_every_target_and_file_it_names_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make ([a-z-]+)`|\$ make ([a-z-]+)", README)):

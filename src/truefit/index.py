@@ -22,7 +22,10 @@ TITLES = {
     "training": "the candidates, compared on the same folds",
     "evaluation": "the winner on the test rows, and the gate",
     "export": "the bundle, and the proof that it answers the same",
+    "serving": "what the service promises, refuses, costs and counts",
 }
+# What a case has not if it fails the gate, and why in a word.
+AFTER_GATE = {"export": "not exported", "serving": "nothing to serve"}
 CLAIMS = """
 ## Claims to check
 
@@ -98,8 +101,8 @@ def _plainly(found: dict) -> str:
 
 def _link(step: str, case: str | None, passed: bool = True) -> str:
     label = label_of(step)
-    if step == "export" and not passed:
-        return f"<li>{label}: not exported, because the gate failed</li>"
+    if step in AFTER_GATE and not passed:
+        return f"<li>{label}: {AFTER_GATE[step]}, because the gate failed</li>"
     return f'<li><a href="{page_of(step, case)}">{label}</a>: {TITLES[step]}</li>'
 
 

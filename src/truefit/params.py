@@ -345,7 +345,31 @@ class Evaluation(_Strict):
 class Export(_Strict):
     """Parameters of 05_export."""
 
+    seed: Seed
+    folds: int = Field(ge=2)
+    made_rows: int = Field(ge=0)
+    resamples: int = Field(ge=100)
+    # The interval of a single prediction is the winner's: what goes further astray is no longer
+    # the model that was judged.
+    largest_change: float = Field(ge=0, le=0.01)
+    largest_loss: float = Field(ge=0, le=0.1)
     tolerance: float = Field(gt=0)
+
+
+class Serving(_Strict):
+    """Parameters of 06_serving."""
+
+    seed: Seed
+    rows: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    # With fewer, five standard errors of a busy queue are no safe bound.
+    arrivals: int = Field(ge=500_000)
+
+    @model_validator(mode="after")
+    def _batch_fits(self) -> "Serving":
+        if self.batch > self.rows:
+            raise ValueError(f"batch is {self.batch}, and must not be above rows, {self.rows}")
+        return self
 
 
 class Params(_Strict):
@@ -357,6 +381,7 @@ class Params(_Strict):
     training: Training
     evaluation: Evaluation
     export: Export
+    serving: Serving
     search_spaces: SearchSpaces = SearchSpaces()
     compute: Compute = Compute()
     quick: dict[str, dict[str, Any]] = {}
@@ -383,7 +408,7 @@ class Params(_Strict):
         return self.cases[name]
 
 
-STEP_SECTIONS = ("data_prep", "regression_maths", "training", "evaluation", "export")
+STEP_SECTIONS = ("data_prep", "regression_maths", "training", "evaluation", "export", "serving")
 
 # What a cell says when a thing is absent, rather than unknown. See Case.absent.
 ABSENT = "absent"

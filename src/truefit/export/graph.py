@@ -1,13 +1,15 @@
 """An ONNX graph that is written operation by operation.
 
-Everything is computed in float64, as scikit-learn does, unless a step says otherwise. The same
+Everything is computed in float64, as scikit-learn does, unless a step says otherwise, or fewer
+digits are asked for; then the estimator has fewer, and what prepares its columns has not. The same
 operation on the same operands is written once, so that the members of a blend share what they
 prepare alike. Names are numbers in order of appearance, so that a model has one graph, whatever
 process writes it.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,6 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = {"": 21, "ai.onnx.ml": 5}
 TYPES = {"number": TensorProto.FLOAT, "text": TensorProto.STRING}
 ML = {"LabelEncoder", "TreeEnsemble"}  # operators of ai.onnx.ml
+# The digits of an estimator's numbers. With float16 its large constants are stored so, and widened
+# when the graph is loaded; all is counted in float32.
+Precision = Literal["float64", "float32", "float16"]
+LARGE = 256  # numbers in a constant that is worth storing in float16
 
 
 class NoCounterpartError(Exception):
@@ -29,10 +35,20 @@ class Graph:
     ----------
     inputs : mapping from column to kind
         ``number`` or ``text``; each an input of shape (n_samples, 1).
+    precision : str, optional
+        Of the estimators; see `of_estimator`.
+
+    Attributes
+    ----------
+    kind : type
+        In which numbers are counted now: ``float64`` or ``float32``.
     """
 
-    def __init__(self, inputs: Mapping[str, str]):
+    def __init__(self, inputs: Mapping[str, str], precision: Precision = "float64"):
         self.inputs = dict(inputs)
+        self.precision = precision
+        self.kind: type = np.float64
+        self._stored: type = np.float64
         # What is computed gets names that no column can have.
         self._mark = "/"
         while any(name.startswith(self._mark) for name in inputs):
@@ -40,10 +56,37 @@ class Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._known: dict[Any, Any] = {}
-        self._narrow: dict[str, str] = {}  # float64 values that were float32: their names there
+        self._narrow: dict[str, str] = {}  # what is, or was, in float32: its name there
 
-    def constant(self, values: Any, dtype: Any = np.float64) -> str:
-        """An array of the given type; texts with ``dtype=str``."""
+    @contextmanager
+    def of_estimator(self, *, counted_finely: bool = False) -> Iterator[None]:
+        """What is written meanwhile has the digits that were asked for.
+
+        Parameters
+        ----------
+        counted_finely : bool
+            Whether only the constants have fewer, and all is counted in float64.
+        """
+        before = self.kind, self._stored
+        self._stored = np.dtype(self.precision).type
+        self.kind = np.float64 if counted_finely or self.precision == "float64" else np.float32
+        yield
+        self.kind, self._stored = before
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Numbers in float64, as a large constant keeps them."""
+        return np.asarray(values).astype(self._stored_as(values)).astype(np.float64)
+
+    def _stored_as(self, values: Any) -> type:
+        small = np.size(values) < LARGE or np.abs(values).max() > np.finfo(self._stored).max
+        return self.kind if small else self._stored
+
+    def constant(self, values: Any, dtype: Any = None) -> str:
+        """An array of the given type; texts with ``dtype=str``; without one, as all is counted."""
+        if dtype is None and self._stored_as(values) is not self.kind:
+            stored = self.constant(values, self._stored)
+            return self.op("Cast", stored, to=helper.np_dtype_to_tensor_dtype(np.dtype(self.kind)))
+        dtype = dtype or self.kind
         values = np.asarray(values, dtype=object if dtype is str else dtype)
         content = repr(values.tolist()) if dtype is str else values.tobytes()
         key = ("constant", str(dtype), values.shape, content)
@@ -87,9 +130,16 @@ class Graph:
         self._narrow[wide] = x
         return wide
 
+    def number(self, x: str) -> str:
+        """Numbers or truth values, in the type in which all is counted."""
+        return self.double(x) if self.kind is np.float64 else self.single(x)
+
     def single(self, x: str) -> str:
         """Numbers in float64 rounded to float32."""
-        return self._narrow.get(x) or self.op("Cast", x, to=TensorProto.FLOAT)
+        if x not in self._narrow:
+            made = self.op("Cast", x, to=TensorProto.FLOAT)
+            self._narrow |= {x: made, made: made}
+        return self._narrow[x]
 
     def concat(self, parts: Sequence[str]) -> str:
         """Columns side by side."""

@@ -23,7 +23,7 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBClassifier, XGBModel, XGBRegressor
 
-from truefit.export.graph import Graph, NoCounterpartError
+from truefit.export.graph import Graph, NoCounterpartError, Precision
 from truefit.export.steps import prepared
 from truefit.export.trees import Tree, ensemble, trees_of
 from truefit.project import InputError
@@ -57,7 +57,7 @@ def input_columns(model: BaseEstimator) -> dict[str, str]:
     return found
 
 
-def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
+def to_onnx(model: BaseEstimator, name: str, precision: Precision = "float64") -> onnx.ModelProto:
     """The fitted model with all its preparation as one ONNX graph.
 
     Parameters
@@ -67,6 +67,9 @@ def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
         be inside a `truefit.training.recalibrated.Recalibrated`.
     name : str
         Of the graph.
+    precision : str, optional
+        Of the estimators: ``float64`` for what scikit-learn answers, ``float32``, or ``float16``
+        for large constants stored so. What prepares the columns is always as in the pipeline.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def to_onnx(model: BaseEstimator, name: str) -> onnx.ModelProto:
         raise InputError(
             f"{name}: a column cannot be called {column!r}, as an output is; rename it"
         )
-    graph = Graph(columns)
+    graph = Graph(columns, precision)
     try:
         found = answer(model, graph)
     except NoCounterpartError as error:
@@ -108,7 +111,14 @@ def answer(model: BaseEstimator, graph: Graph) -> str:
 
 @answer.register
 def _(model: Pipeline, graph: Graph) -> str:
-    return estimated(model[-1], graph, prepared(graph, model[0]))
+    x, estimator = prepared(graph, model[0]), model[-1]
+    if graph.precision == "float64":
+        return estimated(estimator, graph, x)
+    # Which rows are nearest hangs on the last digits of a distance.
+    nearest = isinstance(estimator, NeighboursRegressor | NeighboursClassifier)
+    with graph.of_estimator(counted_finely=nearest):
+        found = estimated(estimator, graph, x if nearest else graph.single(x))
+    return graph.double(found)
 
 
 @answer.register
@@ -177,6 +187,7 @@ def _(model: MLPRegressor | MLPClassifier, graph: Graph, x: str) -> str:
 
 def _squared_distances(graph: Graph, x: str, rows: np.ndarray) -> str:
     """To each of some rows, of shape (n_samples, n_rows)."""
+    rows = graph.rounded(rows)
     lengths = graph.total(graph.op("Mul", x, x))
     lengths = graph.op("Add", lengths, graph.constant((rows**2).sum(axis=1)[None, :]))
     twice = graph.product(x, 2 * rows.T)
@@ -198,7 +209,7 @@ def _(model: NeighboursRegressor | NeighboursClassifier, graph: Graph, x: str) -
         return graph.op("ReduceMean", values, graph.constant([1], np.int64), keepdims=1)
     zero, one = graph.constant(0.0), graph.constant(1.0)
     # Rows like this one outweigh all others.
-    same = graph.double(graph.op("Equal", squared, zero))
+    same = graph.number(graph.op("Equal", squared, zero))
     any_same = graph.op("Greater", graph.total(same), zero)
     distance = graph.op("Sqrt", graph.op("Div", squared, steps))
     weights = graph.op("Where", any_same, same, graph.op("Div", one, distance))
@@ -266,7 +277,7 @@ def _(model: LGBMRegressor | LGBMClassifier, graph: Graph, x: str) -> str:
 def _(model: XGBRegressor | XGBClassifier, graph: Graph, x: str) -> str:
     # XGBoost adds its trees up in float32, one after another, and starts from its base score.
     trees = [_base(model), *trees_of(model)]
-    score = graph.double(ensemble(graph, graph.single(x), trees, strict=True))
+    score = graph.number(ensemble(graph, graph.single(x), trees, strict=True))
     return graph.op("Sigmoid", score) if hasattr(model, "classes_") else score
 
 

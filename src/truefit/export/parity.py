@@ -29,12 +29,26 @@ def parity(model: BaseEstimator, bundle: Bundle, rows: pd.DataFrame, case: Case)
     """
     expected = predictions(model, rows, case)
     got = bundle.score(rows)
-    gap = np.abs(got - expected)
-    if case.task == "regression":
-        target = bundle.manifest.target
-        spread = 0 if case.log_target else target.maximum - target.minimum
-        gap = gap / np.maximum(np.abs(expected), spread)
+    target = bundle.manifest.target
+    extent = target.maximum - target.minimum if case.task == "regression" else 0.0
+    gap = difference(expected, got, case, extent)
     return pd.DataFrame({"model": expected, "bundle": got, "difference": gap})
+
+
+def difference(expected: np.ndarray, got: np.ndarray, case: Case, extent: float) -> np.ndarray:
+    """How far two predictions of each row are apart; see `parity`.
+
+    Parameters
+    ----------
+    expected, got : ndarray of shape (n_samples,)
+    case : Case
+    extent : float
+        From the least to the largest target in training.
+    """
+    gap = np.abs(got - expected)
+    if case.task == "classification":
+        return gap
+    return gap / np.maximum(np.abs(expected), 0 if case.log_target else extent)
 
 
 def straddling_rows(model: BaseEstimator, row: pd.DataFrame, most: int = 2000) -> pd.DataFrame:

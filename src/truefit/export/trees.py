@@ -129,12 +129,13 @@ def ensemble(graph: Graph, x: str, trees: list[Tree], *, strict: bool = False) -
     ----------
     graph : Graph
     x : str
-        The prepared columns, of the type of the trees' thresholds: float64, or float32.
+        The prepared columns, of the type of the trees' thresholds, or in the graph's if it has
+        fewer digits. (ONNX Runtime has trees in float64 and float32, and no others.)
     trees : list of Tree
     strict : bool
         Whether a value equal to the threshold goes to the right.
     """
-    kind = trees[0].threshold.dtype
+    kind = min(trees[0].threshold.dtype, np.dtype(graph.kind), key=lambda d: d.itemsize)
     feature, threshold, go, branches, weights, roots = [], [], [], ([], []), [], []
     starts = (np.cumsum([0, *(max(1, (t.left >= 0).sum()) for t in trees)])).tolist()
     for tree, start in zip(trees, starts, strict=False):
@@ -163,7 +164,7 @@ def ensemble(graph: Graph, x: str, trees: list[Tree], *, strict: bool = False) -
         n_targets=1,
         tree_roots=roots,
         nodes_featureids=feature,
-        nodes_splits=numpy_helper.from_array(np.array(threshold, kind)),
+        nodes_splits=numpy_helper.from_array(_floor(threshold, kind)),
         nodes_modes=numpy_helper.from_array(question),
         nodes_missing_value_tracks_true=go,
         nodes_truenodeids=ids[0],
@@ -173,6 +174,18 @@ def ensemble(graph: Graph, x: str, trees: list[Tree], *, strict: bool = False) -
         leaf_targetids=[0] * len(weights),
         leaf_weights=numpy_helper.from_array(np.array(weights, kind)),
     )
+
+
+def _floor(thresholds: list[float], kind: np.dtype) -> np.ndarray:
+    """The largest numbers of a type that are not above some thresholds.
+
+    A number of that type is not above the one where it is not above the other, so that no row
+    takes another turn.
+    """
+    exact = np.array(thresholds)
+    with np.errstate(over="ignore"):
+        near = exact.astype(kind)
+    return np.where(near > exact, np.nextafter(near, kind.type(-np.inf)), near)
 
 
 def _lone(leaf: Tree) -> Tree:

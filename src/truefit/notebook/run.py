@@ -24,6 +24,7 @@ STEPS = {
     "training": "03",
     "evaluation": "04",
     "export": "05",
+    "serving": "06",
 }
 # Steps that are about no table of a user's: each runs once, not once for each case.
 WITHOUT_CASE = {"regression_maths"}

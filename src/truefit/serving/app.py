@@ -24,6 +24,7 @@ from truefit.serving.request_log import Entry, RequestLog, now
 from truefit.serving.served import Answers, Served, contributions
 from truefit.serving.store import Store
 
+SMALL = 65_536  # bytes of a body that always finds room
 FEW_ROWS = 50  # up to which the model runs where it is called: a thread costs more
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 JSON, PROBLEM, TEXT = b"application/json", b"application/problem+json", b"text/plain; charset=utf-8"
@@ -61,11 +62,12 @@ class Reply(NamedTuple):
 class Call:
     """One request: what was sent, and what is known of it for the log."""
 
-    __slots__ = ("scope", "receive", "id", "api", "case", "rows", "version")
+    __slots__ = ("scope", "receive", "id", "api", "case", "rows", "version", "held")
 
     def __init__(self, scope: dict, receive: Callable, api: str):
         self.scope, self.receive, self.api = scope, receive, api
         self.id, self.case, self.rows, self.version = "", "", None, None
+        self.held = 0  # bytes of its body in memory
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header, by its name in lower case."""
@@ -122,7 +124,7 @@ class Service:
         """
         started, scope = perf_counter(), call.scope
         call.id = self._request_id(call)
-        self.metrics.in_flight.inc()
+        self.metrics.in_flight += 1
         try:
             if self.keys and not open:
                 self._check_key(call)
@@ -131,11 +133,13 @@ class Service:
             reply = self._problem(problem, call)
         except Exception as error:
             said = {"request_id": call.id, "path": scope["path"], "where": _where(error)}
-            self._say("failed", level="error", error=repr(error), **said)
+            # Not its text, which may quote the body.
+            self._say("failed", level="error", error=type(error).__name__, **said)
             problem = Problem(500, "the service failed; the request id is in its log")
             reply = self._problem(problem, call)
         finally:
-            self.metrics.in_flight.dec()
+            self.metrics.in_flight -= 1
+            self._bodies -= call.held
         await self._send(reply, call, send)
         seconds = perf_counter() - started
         self.metrics.answered(call.case, call.api, reply.status, seconds)
@@ -212,34 +216,33 @@ class Service:
             if message["type"] == "http.disconnect":  # the server lets nobody take too long
                 raise Problem(408, "the body did not come whole, or not in time")
             parts.append(message["body"])
-            size += len(message["body"])
-            more = message["more_body"]
+            size, more = size + len(parts[-1]), message["more_body"]
+            self._bodies += size - call.held
+            call.held = size
             if size > most:
                 raise large
-            if self._bodies + size > self.limits.waiting * most:
+            if self._bodies > self.limits.waiting * most and size > SMALL:
                 raise Problem(503, "too many large requests at once; try again")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _run(self, work: Callable, size: int, few: bool) -> Any:
+    async def _run(self, work: Callable, few: bool) -> Any:
         """The result of some work, in the thread of large ones unless it is small."""
         if few:
             return work()
-        self._bodies += size
         try:
             async with asyncio.timeout(self.limits.seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except TimeoutError:
             raise Problem(503, "the answer takes too long; send fewer rows, or try later") from None
-        finally:
-            self._bodies -= size
 
     def _note(self, call: Call, served: Served, columns: list, answers: Answers, ids: Any) -> None:
         call.rows = len(answers.scores)
         self.metrics.predicted(served, answers)
         if self.log:
             inputs = {c.name: v for c, v in zip(served.bundle.inputs, columns, strict=True)}
+            named = {served.manifest.id: ids} if ids else None
             self.log.add(
-                Entry(call.case, now(), call.id, served.version, call.rows, ids, inputs,
+                Entry(call.case, now(), call.id, served.version, call.rows, named, inputs,
                       answers.outputs)
             )  # fmt: skip
 
@@ -256,7 +259,7 @@ class Service:
             said = {"case": call.case, "version": served.version, "request_id": call.id}
             return encode(said | {"predictions": served.predictions(answers, ids)})
 
-        return Reply(await self._run(work, len(body), _is_small(body, served)))
+        return Reply(await self._run(work, _is_small(body, served)))
 
     async def explain(self, call: Call) -> Reply:
         """What moved the prediction for one record."""
@@ -271,7 +274,7 @@ class Service:
             said = {"case": call.case, "version": served.version, "request_id": call.id}
             return encode(said | contributions(served, row))
 
-        return Reply(await self._run(work, len(body), few=False))
+        return Reply(await self._run(work, few=False))
 
     async def cases(self, call: Call) -> Reply:
         """What is served."""
@@ -314,7 +317,7 @@ class Service:
             self._note(call, served, columns, answers, None)
             return encode(v2.response(request, served, answers, call.id))
 
-        return Reply(await self._run(work, len(body), _is_small(body, served)))
+        return Reply(await self._run(work, _is_small(body, served)))
 
     async def server_metadata(self, call: Call) -> Reply:
         """Name, version and extensions, of which there are none."""

@@ -57,9 +57,12 @@ def make(name: str, path: Path) -> str:
     key = secrets.token_urlsafe(32)
     try:
         # Readable by its owner alone, from its first moment on.
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "a", encoding="ascii") as file:
-            file.write(f"{name} {sha256(key.encode()).hexdigest()}\n")
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a+b") as file:
+            file.seek(0)
+            cut = file.read()[-1:] not in (b"", b"\n")  # some editors leave a last line so
+            line = f"{name} {sha256(key.encode()).hexdigest()}\n"
+            file.write(b"\n" * cut + line.encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     return key

@@ -1,10 +1,12 @@
 """What Prometheus is told."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
 from threading import Lock
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -38,7 +40,9 @@ class Metrics:
             "truefit_request_seconds", "From the first byte to the answer.", ["case", "api"],
             buckets=BUCKETS, **to,
         )  # fmt: skip
-        self.in_flight = Gauge("truefit_requests_in_flight", "Requests being answered.", **to)
+        self.in_flight = 0
+        flying = Gauge("truefit_requests_in_flight", "Requests being answered.", **to)
+        flying.set_function(lambda: self.in_flight)
         self.rows = Counter("truefit_rows", "Rows predicted.", ["case"], **to)
         self.warnings = Counter(
             "truefit_warnings", "Values unlike any in training.", ["case", "column", "kind"], **to
@@ -71,7 +75,7 @@ class Metrics:
         """Count rows, where their predictions lie, and their warnings."""
         case = served.manifest.case
         self._rows(case).inc(len(answers.scores))
-        self._predictions.add(served, answers.scores.tolist())
+        self._predictions.add(served, answers.scores)
         for warned in answers.warnings:
             self.warnings.labels(case, warned.column, warned.kind).inc()
 
@@ -91,18 +95,22 @@ class Predictions:
         self._counts: dict[str, list] = {}  # by case: the limits, the counts between them, the sum
         self._lock = Lock()
 
-    def add(self, served: Served, scores: list[float]) -> None:
-        """Count predictions."""
+    def add(self, served: Served, scores: np.ndarray) -> None:
+        """Count predictions; one that equals a limit lies below it."""
         deciles = served.manifest.deciles
         with self._lock:
             found = self._counts.get(served.manifest.case)
             if found is None or found[0] != deciles:  # another bundle, other limits
                 found = [deciles, [0] * (len(deciles) + 1), 0.0]
                 self._counts[served.manifest.case] = found
-            counts = found[1]
-            for score in scores:
-                counts[served.bin_of(score)] += 1
-            found[2] += sum(scores)
+            _, counts, _ = found
+            if len(scores) == 1:  # NumPy takes longer
+                counts[bisect_left(deciles, scores[0])] += 1
+            else:
+                places, many = np.unique(np.searchsorted(deciles, scores), return_counts=True)
+                for place, n in zip(places.tolist(), many.tolist(), strict=True):
+                    counts[place] += n
+            found[2] += float(scores.sum())
 
     def collect(self) -> Iterator:
         """What a registry asks of a collector."""

@@ -38,4 +38,5 @@ class Problem(Exception):  # noqa: N818 - it is RFC 9457's word, and not every o
 def shown(value: object, most: int = 60) -> str:
     """A client's own text or number, short enough for a sentence."""
     text = value if isinstance(value, str) else repr(value)
+    text = text.encode(errors="replace").decode()  # half of a surrogate pair cannot be sent
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,33 +18,56 @@ import msgspec
 from truefit.project import InputError
 
 SCHEMA = 1  # of the tables; a reader may refuse another
-WAITING = 2_000_000  # values that may wait for the disk; beyond them entries are dropped
-PAUSE = 0.2  # seconds in which entries gather
+WAITING = 50_000_000  # bytes that may wait for the disk; beyond them entries are dropped
+PAUSE = 0.05  # seconds in which entries gather
 TABLES = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 PRAGMA user_version = {SCHEMA};
-CREATE TABLE IF NOT EXISTS requests (
-  time TEXT NOT NULL,         -- when it was answered: UTC, ISO 8601
-  request_id TEXT NOT NULL,
-  version TEXT NOT NULL,      -- of the bundle
-  rows INTEGER NOT NULL,
-  ids TEXT,                   -- JSON: what the rows are called by the client, if anything
-  inputs TEXT NOT NULL,       -- JSON: a list of values for each column that is not masked
-  outputs TEXT NOT NULL       -- JSON: prediction, probability, low, high, as far as there are
-) STRICT;
--- The same, row by row, for people.
+-- What gathered in a moment, as a JSON array: one insert, however many requests there were. With
+-- one for each, the thread that writes and the one that answers would wait for each other.
+CREATE TABLE IF NOT EXISTS moments (entries TEXT NOT NULL) STRICT;
+-- A request that was answered.
+CREATE VIEW IF NOT EXISTS requests AS
+  SELECT
+    value ->> 0 AS time,        -- when: UTC, ISO 8601
+    value ->> 1 AS request_id,
+    value ->> 2 AS version,     -- of the bundle
+    value ->> 3 AS rows,
+    nullif(value -> 4, 'null') AS ids,  -- JSON: what the client calls the rows, if anything
+    value -> 5 AS inputs,       -- JSON: a list of values for each column that is not masked
+    value -> 6 AS outputs       -- JSON: prediction, probability, low, high, as far as there are
+  FROM moments, json_each(entries);
+-- The same, row by row, for people. Values are gathered by row first, because looking each one up
+-- in its list takes minutes for a request of thousands of rows.
 CREATE VIEW IF NOT EXISTS predictions AS
   SELECT time, request_id, version, each.key + 1 AS row,
-    json_extract(ids, '$[' || each.key || ']') AS id,
-    each.value AS prediction,
-    json_extract(outputs, '$.probability[' || each.key || ']') AS probability,
-    json_extract(outputs, '$.low[' || each.key || ']') AS low,
-    json_extract(outputs, '$.high[' || each.key || ']') AS high,
-    (SELECT json_group_object(c.key, json_extract(c.value, '$[' || each.key || ']'))
-       FROM json_each(inputs) AS c) AS inputs
-  FROM requests, json_each(outputs, '$.prediction') AS each;
+    json_extract(each.value, '$.id') AS id,
+    json_extract(each.value, '$.outputs.prediction') AS prediction,
+    json_extract(each.value, '$.outputs.probability') AS probability,
+    json_extract(each.value, '$.outputs.low') AS low,
+    json_extract(each.value, '$.outputs.high') AS high,
+    json_extract(each.value, '$.inputs') AS inputs
+  FROM requests, json_each((
+    SELECT json_group_array(json(gathered)) FROM (
+      SELECT json_object(
+          'id', max(value) FILTER (WHERE part = 'id'),
+          'inputs', json_group_object(name, value) FILTER (WHERE part = 'inputs'),
+          'outputs', json_group_object(name, CASE typeof(value)
+            WHEN 'real' THEN json(printf('%!.17g', value)) ELSE value END
+          ) FILTER (WHERE part = 'outputs')) AS gathered
+      FROM (
+        SELECT 'id' AS part, 'id' AS name, v.key AS row, v.value AS value
+          FROM json_each(requests.ids) AS v
+        UNION ALL SELECT 'inputs', c.key, v.key, v.value
+          FROM json_each(requests.inputs) AS c, json_each(c.value) AS v
+        UNION ALL SELECT 'outputs', c.key, v.key, v.value
+          FROM json_each(requests.outputs) AS c, json_each(c.value) AS v)
+      GROUP BY row ORDER BY row))) AS each;
 """
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Entry(NamedTuple):
@@ -55,7 +78,7 @@ class Entry(NamedTuple):
     request_id: str
     version: str
     rows: int
-    ids: list | None
+    ids: dict[str, list] | None  # the column that names the rows
     inputs: dict[str, Any]  # columns by name
     outputs: dict[str, list]
 
@@ -99,20 +122,25 @@ class RequestLog:
         self.folder = folder
         self._lost, self._say = lost, say
         self._mask, self._keep_days = frozenset(mask), keep_days
-        self._waiting = 0  # values in the queue
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._open: dict[str, tuple[str, sqlite3.Connection]] = {}  # by case: day and file
+        self._waiting = 0  # bytes not yet written
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[str, date, bytes] | None] = queue.SimpleQueue()
+        self._open: dict[str, tuple[Path, int, sqlite3.Connection]] = {}  # by case; with inode
         self._failing = False
         self._thread = threading.Thread(target=self._work, name="request-log", daemon=True)
         self._thread.start()
 
     def add(self, entry: Entry) -> None:
         """Keep an entry soon; it never waits and never fails."""
-        if self._waiting > WAITING:
+        record = self._record(entry)
+        with self._lock:  # requests come from two threads
+            kept = self._waiting <= WAITING
+            if kept:
+                self._waiting += len(record)
+        if kept:
+            self._queue.put((entry.case, entry.time.date(), record))
+        else:
             self._lost(1)
-            return
-        self._waiting += entry.rows * len(entry.inputs)
-        self._queue.put(entry)
 
     def close(self) -> None:
         """Write what waits, and stop."""
@@ -121,6 +149,7 @@ class RequestLog:
 
     def _work(self) -> None:
         going = True
+        self._delete_old(now().date())
         while going:
             entries = [self._queue.get()]
             if entries[-1] is not None:
@@ -130,25 +159,25 @@ class RequestLog:
                     entries.append(self._queue.get())
             going = entries[-1] is not None
             by_file = defaultdict(list)
-            for entry in entries[: None if going else -1]:
-                self._waiting -= entry.rows * len(entry.inputs)
-                by_file[entry.case, entry.time.date().isoformat()].append(entry)
-            for (case, day), some in by_file.items():
-                self._write(case, day, some)
-        for _, connection in self._open.values():
+            for case, day, record in entries[: None if going else -1]:
+                by_file[case, day].append(record)
+            for (case, day), records in by_file.items():
+                self._write(case, day, records)
+                with self._lock:
+                    self._waiting -= sum(map(len, records))
+        for *_, connection in self._open.values():
             connection.close()
 
-    def _write(self, case: str, day: str, entries: list[Entry]) -> None:
+    def _write(self, case: str, day: date, records: list[bytes]) -> None:
+        moment = b"[%b]" % b",".join(records)
         try:
             connection = self._connection(case, day)
             with connection:
-                connection.executemany(
-                    "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", map(self._record, entries)
-                )
-        except (sqlite3.Error, OSError) as error:
-            self._lost(len(entries))
+                connection.execute("INSERT INTO moments VALUES (CAST(? AS TEXT))", (moment,))
+        except Exception as error:  # whatever it is, the next entries may go well
+            self._lost(len(records))
             if (opened := self._open.pop(case, None)) is not None:
-                opened[1].close()
+                opened[-1].close()
             if not self._failing:
                 self._say("request log fails", level="error", case=case, reason=str(error))
             self._failing = True
@@ -157,41 +186,42 @@ class RequestLog:
                 self._say("request log works again", case=case)
             self._failing = False
 
-    def _record(self, entry: Entry) -> tuple:
-        kept = {k: list(v) for k, v in entry.inputs.items() if k not in self._mask}
-        return (
-            entry.time.isoformat(timespec="milliseconds"),
-            entry.request_id,
-            entry.version,
-            entry.rows,
-            _json(entry.ids) if entry.ids else None,
-            _json(kept),
-            _json(entry.outputs),
+    def _record(self, entry: Entry) -> bytes:
+        kept = {k: v for k, v in entry.inputs.items() if k not in self._mask}
+        (ids,) = [v for k, v in (entry.ids or {}).items() if k not in self._mask] or [None]
+        time = entry.time.isoformat(timespec="milliseconds")
+        return _encode(
+            (time, entry.request_id, entry.version, entry.rows, ids, kept, entry.outputs)
         )
 
-    def _connection(self, case: str, day: str) -> sqlite3.Connection:
-        opened = self._open.get(case)
-        if opened and opened[0] == day:
-            return opened[1]
-        if opened:
-            self._open.pop(case)[1].close()
-        folder = self.folder / case
-        folder.mkdir(exist_ok=True)
-        connection = sqlite3.connect(folder / f"{day}.sqlite", check_same_thread=False)
+    def _connection(self, case: str, day: date) -> sqlite3.Connection:
+        file = self.folder / case / f"{day}.sqlite"
+        if opened := self._open.get(case):
+            # SQLite would go on writing to a file that was deleted, and nobody would find it.
+            if opened[:2] == (file, _inode(file)):
+                return opened[-1]
+            self._open.pop(case)[-1].close()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(file)
         try:
             connection.executescript(TABLES)
         except sqlite3.Error:
             connection.close()
             raise
-        self._open[case] = day, connection
-        self._delete_old(folder, day)
+        self._open[case] = file, _inode(file), connection
+        self._delete_old(day)
         return connection
 
-    def _delete_old(self, folder: Path, day: str) -> None:
-        first = (datetime.fromisoformat(day) - timedelta(days=self._keep_days)).date().isoformat()
-        for file in folder.glob("????-??-??.sqlite*"):
-            if file.name[:10] < first:
-                file.unlink(missing_ok=True)
+    def _delete_old(self, today: date) -> None:
+        """Of all cases: one that is asked no more must not keep what it has for ever."""
+        first = date.fromordinal(max(1, today.toordinal() - self._keep_days)).isoformat()
+        for file in self.folder.glob("*/????-??-??.sqlite*"):
+            try:
+                if file.name[:10] < first:
+                    file.unlink(missing_ok=True)
+            except OSError as error:
+                said = {"file": str(file), "reason": error.strerror}
+                self._say("old request log not deleted", level="error", **said)
 
 
 def now() -> datetime:
@@ -199,5 +229,8 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _inode(file: Path) -> int | None:
+    try:
+        return file.stat().st_ino
+    except OSError:
+        return None

@@ -1,8 +1,8 @@
 """A bundle, with all that answering needs made once."""
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from truefit.project import InputError
 from truefit.serving.problems import Problem, shown
 from truefit.serving.records import Records
 
+NONE = ()  # warnings of most rows: one for all
 FEW = 4  # rows up to which a loop is quicker than NumPy
 
 
@@ -80,7 +81,8 @@ class Served:
         Raises
         ------
         Problem
-            422 if a number is larger than the model can take.
+            422 if a number is larger than the model can take or makes its answer infinite, or a
+            text is empty that never was.
         """
         warnings: list[Warned] = []
         feed: dict[str, Sequence] = {}
@@ -94,14 +96,23 @@ class Served:
                 self._look_at_texts(column, values, warnings)
             feed[column.name] = values
         scores = self.bundle.score(feed)
+        if not isfinite(scores.sum()):
+            _refuse_infinite(scores)
         return Answers(self._outputs(scores), scores, warnings)
 
     def _look_at_texts(self, column: Column, values: Sequence, warnings: list) -> None:
         seen = self._seen[column.name]
+        if seen.issuperset(values):  # as nearly always
+            return
         for row, value in enumerate(values):
-            if value and value not in seen:
+            if value in seen or value is None:
+                continue
+            if value:
                 said = f"{shown(value)} is a category that training did not see"
                 warnings.append(Warned(row, column.name, "unseen", value, said))
+            elif not column.nullable:  # an empty text is a gap, as in a table
+                said = f"row {row + 1}: {column.name} must not be empty: no training row was"
+                raise Problem(422, said, row=row + 1, column=column.name)
 
     def _outputs(self, scores: np.ndarray) -> dict[str, list]:
         listed = scores.tolist()
@@ -120,17 +131,19 @@ class Served:
             positive = self.manifest.positive
             (other,) = (c for c in classes if c != positive)
             rows = [
-                {"prediction": called, "probabilities": {positive: p, other: 1 - p}}
-                for called, p in zip(outputs["prediction"], outputs["probability"], strict=True)
+                {"prediction": c, "probabilities": {positive: p, other: 1 - p}, "warnings": NONE}
+                for c, p in zip(outputs["prediction"], outputs["probability"], strict=True)
+            ]
+        elif "low" in outputs:
+            rows = [
+                {"prediction": p, "low": low, "high": high, "warnings": NONE}
+                for p, low, high in zip(*outputs.values(), strict=True)
             ]
         else:
-            names = list(outputs)
-            rows = [dict(zip(names, v, strict=True)) for v in zip(*outputs.values(), strict=True)]
-        for row in rows:
-            row["warnings"] = []
+            rows = [{"prediction": p, "warnings": NONE} for p in outputs["prediction"]]
         for warned in answers.warnings:
             said = {"column": warned.column, "value": warned.value, "reason": warned.reason}
-            rows[warned.row]["warnings"].append(said)
+            rows[warned.row]["warnings"] += (said,)
         if ids:
             rows = [{"id": id} | row for id, row in zip(ids, rows, strict=True)]
         return rows
@@ -155,10 +168,6 @@ class Served:
             "training_rows": m.data.training_rows,
             "inputs": [_known(c) | {"nullable": c.nullable} for c in self.bundle.inputs],
         }
-
-    def bin_of(self, score: float) -> int:
-        """Between which two of the manifest's deciles a score lies; a limit belongs below."""
-        return bisect_left(self.manifest.deciles, score)
 
 
 def _known(struct: Any) -> dict:
@@ -189,6 +198,13 @@ def _look_at_many(column: Column, values: np.ndarray, warnings: list) -> None:
             warnings += [_out_of_range(column, int(at), values[at].item()) for at in odd]
 
 
+def _refuse_infinite(scores: np.ndarray) -> None:
+    """Raise a Problem for the first answer that is no number; the sum alone may be infinite."""
+    for at in np.flatnonzero(~np.isfinite(scores))[:1].tolist():
+        said = f"row {at + 1}: the answer is beyond all numbers; look for a value far out of range"
+        raise Problem(422, said, row=at + 1)
+
+
 def _too_large(column: Column, row: int, value: float) -> Problem:
     said = f"row {row + 1}: {column.name} is {value:g}, and no number may be beyond {LARGEST:.1e}"
     return Problem(422, said, row=row + 1, column=column.name)
@@ -198,7 +214,7 @@ def _out_of_range(column: Column, row: int, value: float) -> Warned:
     below = value < column.minimum
     kind, end, most = ("below", column.minimum, "smallest") if below else (
         "above", column.maximum, "largest")  # fmt: skip
-    said = f"{value:,.10g} is {kind} {end:,.10g}, the {most} in training"
+    said = f"{value:.10g} is {kind} {end:.10g}, the {most} in training"
     return Warned(row, column.name, kind, value, said)
 
 

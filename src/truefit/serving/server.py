@@ -1,23 +1,29 @@
 """The process: command line in, exit code out, and an orderly end."""
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 import logging
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from truefit.project import InputError
 from truefit.serving.app import Limits, Service, create_app
 from truefit.serving.keys import Keys
-from truefit.serving.logs import say
+from truefit.serving.logs import flush_often, say
 from truefit.serving.metrics import Metrics
 from truefit.serving.request_log import RequestLog
 from truefit.serving.store import Store
 
+M_ARENA_MAX = -8  # of glibc's malloc.h
 HEAD = 65_536  # bytes of a request's first line and headers
+UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -47,6 +53,8 @@ def serve(options: Options) -> None:
     InputError
         If a bundle, the keys or the log cannot be used, or the address is taken.
     """
+    _share_memory()
+    flush_often()
     metrics = Metrics()
     keys = Keys(options.keys) if options.keys else None
     store = Store(options.models, say, lambda case: metrics.refused.labels(case).inc())
@@ -61,6 +69,8 @@ def serve(options: Options) -> None:
     if options.watch:
         store.watch(options.watch)
     server = Server(service, options)
+    gc.freeze()  # what is here stays
+    gc.set_threshold(100_000)  # the rows of a large request have no cycles to look for
     try:
         server.run(sockets=[listening])
     finally:
@@ -70,8 +80,15 @@ def serve(options: Options) -> None:
         say("stopped")
 
 
+def _share_memory() -> None:
+    """Let all threads take memory from one pool; each would keep one of its own (glibc alone)."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def _check_mask(store: Store, mask: tuple[str, ...]) -> None:
-    known = {c.name for served in store.current.values() for c in served.bundle.inputs}
+    bundles = [served.bundle for served in store.current.values()]
+    known = {c.name for b in bundles for c in b.inputs} | {b.manifest.id for b in bundles}
     for column in mask:
         if column not in known:
             raise InputError(f"--mask {column}: no model takes a column of that name")
@@ -83,6 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # two may bind one port, and only one of them may listen
     except (OSError, OverflowError) as error:
         listening.close()
         why = getattr(error, "strerror", None) or error
@@ -102,6 +120,7 @@ class Server(uvicorn.Server):
                 create_app(service),
                 http=type("Http", (Protocol,), {"seconds": seconds}),
                 ws="none",
+                proxy_headers=False,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -121,7 +140,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """The first signal empties the service, a second one ends it."""
-        if self._service.draining:
+        if self._service.draining or not self.started:
             self.should_exit = True
             return
         self._service.draining = True
@@ -133,13 +152,40 @@ class Server(uvicorn.Server):
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with limits on how long a request may come, and on how large its head may be."""
+    """uvicorn's, with limits on how long a request may come, and on how large its head may be.
+
+    An answer may take as long to be read. Who asks for another protocol is answered in this one.
+    """
 
     seconds = 10.0  # from its first byte to its last
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _stay(self, rest: bytes) -> None:
+        """Take a request whose head asks for another protocol as if it did not.
+
+        The parser would drop its body. Java's client asks so by default.
+        """
+        method, asked = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self.send_400_response("This is no proxy.")
+            return
+        kept = (name + b": " + value for name, value in self.headers if name not in UPGRADE)
+        head = [method + b" " + self.url + b" HTTP/" + asked, *kept, b"", rest]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(head))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -154,9 +200,22 @@ class Protocol(HttpToolsProtocol):
         self._count(name + value)
         super().on_header(name, value)
 
+    def on_headers_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
     def on_message_complete(self) -> None:
         self._timer.cancel()
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reading = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reading.cancel()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._timer.cancel()
@@ -167,9 +226,12 @@ class Protocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(self.seconds, self._give_up)
 
     def _give_up(self) -> None:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if not (cycle and cycle.scope is self.scope and cycle.response_started):
             self.transport.write(TOO_SLOW)
-            self.transport.close()
+        self.transport.close()
 
     def _count(self, part: bytes) -> None:
         self._head += len(part)

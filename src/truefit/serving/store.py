@@ -39,6 +39,7 @@ class Store:
         self.previous: dict[str, Served] = {}
         self._known: dict[str, tuple] = {}  # what the files of a case looked like when last tried
         self._unsettled: dict[str, tuple] = {}
+        self._unwanted: dict[str, str] = {}  # the version that a person rolled back
         for case, files in self._found().items():
             self.current[case], self._known[case] = self._load(case), files
         if not self.current:
@@ -62,14 +63,16 @@ class Store:
         """The cases that have a bundle, with what their files look like from outside."""
         found = {}
         for manifest in sorted(self.folder.glob(f"*/bundle/{MANIFEST}")):
+            if (case := manifest.parts[-3]).startswith("."):
+                continue  # what is being copied, or a revision that a link names
             looks = []
             for name in (MANIFEST, MODEL):
                 try:
                     status = os.stat(manifest.with_name(name))
-                    looks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+                    looks.append((status.st_ino, status.st_size, status.st_ctime_ns))
                 except OSError:
                     looks.append(None)
-            found[manifest.parts[-3]] = tuple(looks)
+            found[case] = tuple(looks)
         return found
 
     def look(self) -> None:
@@ -87,7 +90,7 @@ class Store:
             self._known[case] = files
             try:
                 served = self._load(case)
-            except InputError as error:
+            except Exception as error:  # whatever lies in that folder, what is served goes on
                 self._refused(case)
                 kept = self.current.get(case)
                 self._say(
@@ -100,16 +103,19 @@ class Store:
     def _swap(self, case: str, served: Served) -> None:
         with self._lock:
             before = self.current.get(case)
-            if before and before.version == served.version:
-                return
-            self.current = self.current | {case: served}
-            if before:
-                self.previous[case] = before
-        self._say("bundle loaded", case=case, version=served.version,
-                  before=before and before.version)  # fmt: skip
+            unwanted = self._unwanted.get(case) == served.version
+            if not unwanted:
+                self._unwanted.pop(case, None)
+                if before and before.version == served.version:
+                    return
+                self.current = self.current | {case: served}
+                if before:
+                    self.previous[case] = before
+        event = "bundle stays rolled back" if unwanted else "bundle loaded"
+        self._say(event, case=case, version=served.version, before=before and before.version)
 
     def roll_back(self, case: str) -> Served:
-        """Serve the bundle before the current one again, until the files change once more.
+        """Serve the bundle before the current one again, until there is another one in the files.
 
         Raises
         ------
@@ -121,7 +127,7 @@ class Store:
                 raise InputError(f"{case} has had one bundle only, so there is none to go back to")
             back, gone = self.previous.pop(case), self.current[case]
             self.current = self.current | {case: back}
-            self.previous[case] = gone
+            self.previous[case], self._unwanted[case] = gone, gone.version
         self._say("bundle rolled back", case=case, version=back.version, before=gone.version)
         return back
 

@@ -12,11 +12,12 @@ import msgspec
 
 from truefit.bundle import Column
 from truefit.serving.problems import Problem, shown
-from truefit.serving.records import not_json, refuse_repeated_keys, too_many
+from truefit.serving.records import WORDS, lax, not_json, repeated_key, too_many, unreadable
 from truefit.serving.served import Answers, Served
 
-NUMBERS = {"BOOL", *(f"{sign}INT{n}" for sign in ("", "U") for n in (8, 16, 32, 64))}
-NUMBERS |= {"FP16", "FP32", "FP64", "BF16"}
+WHOLE = {f"INT{n}": (-(2 ** (n - 1)), 2 ** (n - 1) - 1) for n in (8, 16, 32, 64)}
+WHOLE |= {f"UINT{n}": (0, 2**n - 1) for n in (8, 16, 32, 64)}
+NUMBERS = {"BOOL", "FP16", "FP32", "FP64", "BF16", *WHOLE}
 DATATYPES = {"number": "FP64", "text": "BYTES"}
 
 
@@ -47,15 +48,9 @@ class Request(msgspec.Struct):
 
 
 _request = msgspec.json.Decoder(Request)
-_values = {
-    "number": msgspec.json.Decoder(list[float | None]),
-    "text": msgspec.json.Decoder(list[str | None]),
-}
-_nested = {
-    "number": msgspec.json.Decoder(list[list[float | None]]),
-    "text": msgspec.json.Decoder(list[list[str | None]]),
-}
-_bools = msgspec.json.Decoder(list[bool])
+_kinds = {"number": float | None, "text": str | None, "truth value": bool | None}
+_values = {name: msgspec.json.Decoder(list[kind]) for name, kind in _kinds.items()}
+_nested = {name: msgspec.json.Decoder(list[tuple[kind]]) for name, kind in _kinds.items()}
 
 
 def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence], int]:
@@ -70,12 +65,18 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
     try:
         request = _request.decode(body)
     except msgspec.ValidationError as error:
-        raise Problem(400, f"no inference request: {_lower(str(error))}") from None
+        why = _lower(str(error))
+        if b'"binary_data_size"' in body:  # as tritonclient sends unless it is told otherwise
+            why = "binary tensors are not taken; send JSON (in tritonclient: binary_data=False)"
+        raise Problem(400, f"no inference request: {why}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
-    # Whatever has keys has colons: three or four a tensor. Only a body with more may repeat one.
-    if body.count(b":") != _keys(request):
-        refuse_repeated_keys(body)
+        raise _unreadable(body, served, most) or not_json(error) from None
+    # Each key has a colon; so if there are no more of them than keys, no key came twice.
+    if body.count(b":") > _keys(request) and (repeated := repeated_key(body)):
+        _, key, found = repeated
+        name = shown(found["name"]) if found.keys() >= {"name", "datatype"} else None
+        said = f"the input {name}" if name else "an object"
+        raise Problem(422, f"{said} has the key {shown(key)} twice; send it once")
     for wanted in request.outputs or ():
         if wanted.name not in outputs_of(served):
             known = ", ".join(outputs_of(served))
@@ -103,13 +104,30 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
 
 
 def _keys(request: Request) -> int:
-    """How many keys a request without parameters and other extras has, and colons in its names."""
-    named = (request.id is not None) + (request.outputs is not None) + 1
-    colons = (request.id or "").count(":")
-    for tensor in request.inputs:
-        named += 4
-        colons += tensor.name.count(":")
-    return named + colons + len(request.outputs or ())
+    """How many keys a request has at least; parameters and other extras are not counted."""
+    own = 1 + (request.id is not None) + (request.outputs is not None)
+    return own + 4 * len(request.inputs) + len(request.outputs or ())
+
+
+def _unreadable(body: bytes, served: Served, most: int) -> Problem | None:
+    """What to say of a body that is no JSON because of a value in a tensor's data."""
+    known = {column.name for column in served.bundle.inputs}
+    match lax(body):
+        case {"inputs": [*tensors]}:
+            for tensor in tensors:
+                match tensor:
+                    case {"name": str(name), "data": [*values]} if name in known:
+                        if problem := _unreadable_value(values[:most], name):
+                            return problem
+    return None
+
+
+def _unreadable_value(values: list, name: str) -> Problem | None:
+    for row, value in enumerate(values, 1):
+        value = value[0] if isinstance(value, list) and value else value
+        if problem := unreadable(value, row, name):
+            return problem
+    return None
 
 
 def _column(column: Column, tensor: Tensor, most: int) -> Sequence:
@@ -142,26 +160,40 @@ def _column(column: Column, tensor: Tensor, most: int) -> Sequence:
 
 
 def _data(column: Column, tensor: Tensor) -> list:
-    kind = column.type
+    kind = "truth value" if tensor.datatype == "BOOL" else column.type
     try:
-        if tensor.datatype == "BOOL":
-            return [float(v) for v in _bools.decode(tensor.data)]
         try:
-            return _values[kind].decode(tensor.data)
+            values = _values[kind].decode(tensor.data)
         except msgspec.ValidationError:
             if not bytes(tensor.data).lstrip()[1:].lstrip().startswith(b"["):
                 raise
-            return [v for row in _nested[kind].decode(tensor.data) for v in row]
+            values = [value for (value,) in _nested[kind].decode(tensor.data)]
     except msgspec.ValidationError as error:
         at = re.search(r"\$\[(\d+)\]", str(error))
         row = int(at[1]) + 1 if at else None
         place = f"row {row}: " if row else ""
-        got = re.search(r"got `(\w+)`", str(error))
-        got = f"; it has a value of the kind {got[1]}" if got else "; a number is beyond all limits"
-        said = f"{place}the data of {column.name} must be a list of {kind}s{got}"
+        if got := re.search(r"got `(\w+)`", str(error)):
+            got = f"it has {WORDS.get(got[1], got[1])}"
+        else:
+            got = "it has a number beyond all limits" if "range" in str(error) else "one a row"
+        said = f"{place}the data of {column.name} must be a list of {kind}s; {got}"
         raise Problem(422, said, row=row, column=column.name) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_json(error) from None
+        values = lax(bytes(tensor.data)) or []
+        raise _unreadable_value(values, column.name) or not_json(error) from None
+    if tensor.datatype == "BOOL":
+        return [None if value is None else float(value) for value in values]
+    if tensor.datatype in WHOLE:
+        _check_whole(column, tensor, values)
+    return values
+
+
+def _check_whole(column: Column, tensor: Tensor, values: list) -> None:
+    low, high = WHOLE[tensor.datatype]
+    for row, value in enumerate(values, 1):
+        if value is not None and not (low <= value <= high and value.is_integer()):
+            said = f"row {row}: {column.name} is {value:.12g}, which is no {tensor.datatype}"
+            raise Problem(422, said, row=row, column=column.name)
 
 
 def outputs_of(served: Served) -> dict[str, str]:
