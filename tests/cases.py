@@ -94,19 +94,21 @@ def schema(name: str) -> dict:
     return data_prep.infer_schema(train(name), PARAMS.cases[name])
 
 
-def write_bundle(folder: Path, model, case: Case, described: dict, **more) -> bundle.Bundle:
+def write_bundle(
+    folder: Path, model, case: Case, described: dict, precision: str = "float64", **more
+) -> bundle.Bundle:
     """Export a fitted model as the notebook does."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / bundle.MODEL
-    path.write_bytes(onnx_bytes(model))
+    path.write_bytes(onnx_bytes(model, precision))
     said = {"name": "t", "winner": "m", "metrics": {}, "verdict": VERDICT} | more
     content = export.manifest(model, described, case, files={bundle.MODEL: path}, **said)
     (folder / bundle.MANIFEST).write_text(export.as_json(content), encoding="utf-8")
     return bundle.Bundle(folder)
 
 
-def onnx_bytes(model) -> bytes:
-    return export.to_onnx(model, "t").SerializeToString(deterministic=True)
+def onnx_bytes(model, precision: str = "float64") -> bytes:
+    return export.to_onnx(model, "t", precision).SerializeToString(deterministic=True)
 
 
 def files(name: str, model: str) -> list[str]:

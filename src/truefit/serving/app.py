@@ -27,7 +27,7 @@ from truefit.serving.store import Store
 SMALL = 65_536  # bytes of a body that always finds room
 FEW_ROWS = 50  # up to which the model runs where it is called: a thread costs more
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-JSON, PROBLEM, TEXT = b"application/json", b"application/problem+json", b"text/plain; charset=utf-8"
+JSON, PROBLEM = b"application/json", b"application/problem+json"
 HTML = b"text/html; charset=utf-8"
 SAFE = (b"x-content-type-options", b"nosniff")
 FRESH = (b"cache-control", b"no-store")
@@ -206,10 +206,8 @@ class Service:
             raise Problem(415, f"the body must be application/json, and is {shown(_text(kind))}")
         if (coding := call.header(b"content-encoding")) and coding.lower() != b"identity":
             raise Problem(415, "the body must not be compressed")
-        large = Problem(413, f"the body is larger than {most:,} bytes; send fewer rows at a time")
-        stated = call.header(b"content-length")
-        if stated and int(stated) > most:
-            raise large
+        if int(call.header(b"content-length") or 0) > most:
+            raise _too_large(most)
         parts, size, more = [], 0, True
         while more:
             message = await call.receive()
@@ -220,7 +218,7 @@ class Service:
             self._bodies += size - call.held
             call.held = size
             if size > most:
-                raise large
+                raise _too_large(most)
             if self._bodies > self.limits.waiting * most and size > SMALL:
                 raise Problem(503, "too many large requests at once; try again")
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -457,6 +455,10 @@ def create_app(service: Service) -> Router:
 def _is_small(body: bytes, served: Served) -> bool:
     """Whether a body is answered quicker than a thread is asked to."""
     return len(body) < FEW_ROWS * 20 * len(served.bundle.inputs)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"the body is larger than {most:,} bytes; send fewer rows at a time")
 
 
 def _text(header: bytes) -> str:
