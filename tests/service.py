@@ -130,3 +130,11 @@ class Service:
         if self.process.poll() is None:
             os.kill(self.process.pid, sign)
         return self.process.wait(timeout=30)
+
+
+def until(happened, seconds: float = 10) -> None:
+    """Wait for what a service does in its own time."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from service import COMMAND, MODELS, Service, copy_models, models, rows, write
+from service import COMMAND, MODELS, Service, copy_models, models, rows, until, write
 from test_operations import BAD_BUNDLES, change_manifest, logged
 
 from truefit.bundle import Bundle
@@ -410,13 +410,6 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 def lost(running: Service) -> float:
     return running.metric("truefit_request_log_lost_total")
-
-
-def until(happened, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_full_disk_costs_log_entries_and_no_prediction(tmp_path, small_disk):
