@@ -263,7 +263,14 @@ def locked(tmp_path_factory):
 def test_without_its_key_nobody_gets_an_answer(locked):
     running, key = locked
     closed = {
-        "GET": ["/v1/cases", "/v1/cases/ames", "/v2", "/v2/models/ames", "/v2/models/ames/ready"],
+        "GET": [
+            "/v1/cases",
+            "/v1/cases/ames",
+            "/v1/cases/ames/comparison",
+            "/v2",
+            "/v2/models/ames",
+            "/v2/models/ames/ready",
+        ],
         "POST": [f"/v1/cases/ames/{verb}" for verb in ("predict", "explain", "rollback")]
         + ["/v2/models/ames/infer"],
     }
@@ -278,7 +285,8 @@ def test_without_its_key_nobody_gets_an_answer(locked):
     assert running.client.get("/v1/cases", headers=headers).status_code == 200
     assert running.predict("ames", rows("ames", 1), headers=headers).status_code == 200
     health = [f"{api}/health/{kind}" for api in ("", "/v2") for kind in ("live", "ready")]
-    for path in ("/", "/page.css", "/page.js", "/docs", "/openapi.json", "/metrics", *health):
+    pages = ("/", "/comparison", "/page.css", "/page.js", "/shared.js", "/comparison.js", "/docs")
+    for path in (*pages, "/openapi.json", "/metrics", *health):
         assert running.client.get(path).status_code == 200
 
 

@@ -10,7 +10,7 @@ import cases
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
-from service import COMMAND, Service, copy_models
+from service import COMMAND, Service, copy_models, rows, until, write
 
 from truefit.digits import to_spread
 
@@ -337,6 +337,142 @@ def test_what_the_service_says_is_text_and_never_markup(locked, visit):
     docs = visit(service.url + "/docs")
     expect(docs.get_by_role("heading", name=HOSTILE)).to_be_visible()
     assert docs.locator("img, script").count() == 0
+
+
+# Champion and challenger
+
+
+@pytest.fixture(scope="module")
+def shadowed(tmp_path_factory):
+    """A service whose computers and loans have a challenger each, which have scored some rows."""
+    folder = tmp_path_factory.mktemp("shadowed")
+    models = copy_models(folder)
+    write(folder / "rival", "computers", "ridge")
+    (folder / "rival" / "computers" / "bundle").rename(models / "computers" / "challenger")
+    bundle, rival = (models / "credit" / name for name in ("bundle", "challenger"))
+    shutil.copytree(bundle, rival)
+    manifest = json.loads((rival / "manifest.json").read_bytes()) | {"threshold": 0.4}
+    (rival / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    running = Service(folder, "--no-log", "--shadow", 1, models_folder=models)
+    for name in ("computers", "credit"):
+        for part in (rows(name, 600), rows(name, 1)):
+            running.predict(name, part)
+        until(lambda n=name: (compared(running, n)["shadow"] or {}).get("requests") == 2)
+    yield running
+    running.stop()
+
+
+def compared(service, name: str) -> dict:
+    return service.client.get(f"/v1/cases/{name}/comparison").json()
+
+
+def open_comparison(visit, service, name: str, **more):
+    page = visit(f"{service.url}/comparison#{name}", **more)
+    expect(page.locator("#title")).not_to_be_empty()
+    return page
+
+
+def test_the_comparison_says_in_words_and_points_what_the_service_counts(shadowed, visit):
+    page = open_comparison(visit, shadowed, "computers")
+    found = compared(shadowed, "computers")
+    shadow, (apart, about) = found["shadow"], (found["shadow"]["apart"], page.locator("#about"))
+    expect(about).to_contain_text("has answered 2 requests")
+    expect(about).to_contain_text(f"has scored 2 of these too, with {shadow['rows']} rows")
+    for side in ("champion", "challenger"):
+        expect(about).to_contain_text(f"version {found[side]['version']}")
+    said = page.locator("#differ").inner_text()
+    for share in (apart["q50"], apart["q95"], apart["largest"]):
+        assert f"{round(100 * share, 1):g}\N{NO-BREAK SPACE}%" in said
+    assert ("above" if shadow["difference"]["mean"] > 0 else "below") in said
+    expect(page.locator("#caution")).to_contain_text("cannot say which of the two is better")
+    expect(page.locator("#command")).to_contain_text("truefit monitor")
+    points = page.locator("#plot circle")
+    assert points.count() == 500 == len(shadow["pairs"])
+    # The newest row is the last point: its place is its two predictions.
+    frame, places = page.locator("#plot .frame").bounding_box(), page.locator("#plot .same")
+    champion, challenger = shadow["pairs"][-1]
+    values = [v for pair in shadow["pairs"] for v in pair]
+    room = (max(values) - min(values)) / 20
+    low, high = min(values) - room, max(values) + room
+    x, y = ((v - low) / (high - low) for v in (champion, challenger))
+    at = points.last.bounding_box()
+    assert at["x"] + at["width"] / 2 == pytest.approx(frame["x"] + x * frame["width"], abs=1)
+    assert at["y"] + at["height"] / 2 == pytest.approx(
+        frame["y"] + (1 - y) * frame["height"], abs=1)  # fmt: skip
+    expect(places).to_have_count(1)
+    expect(page.get_by_role("img")).to_have_accessible_name(re.compile("newest 500 rows"))
+    median = page.get_by_role("row", name="50 % of the predictions").locator("td")
+    for cell, side in zip(median.all_inner_texts(), ("champion", "challenger"), strict=True):
+        q50 = found[side]["predictions"]["q50"]
+        assert float(cell.replace(",", "")) == pytest.approx(q50, rel=0.01)
+    shadowed.predict("computers", rows("computers", 1))
+    until(lambda: compared(shadowed, "computers")["shadow"]["requests"] == 3)
+    page.get_by_role("button", name="Look again").click()
+    expect(about).to_contain_text("has answered 3 requests")
+
+
+def test_the_comparison_of_a_classification_counts_other_calls(shadowed, visit):
+    page = visit(shadowed.url)
+    page.get_by_role("link", name="Loan applicants").click()
+    expect(page.get_by_role("heading", level=1, name="Loan applicants")).to_be_focused()
+    page.get_by_role("link", name="Comparison").click()
+    expect(page.locator("#title")).to_have_text("Loan applicants: champion and challenger")
+    share = compared(shadowed, "credit")["shadow"]["called_differently"]
+    assert 0.05 < share < 0.5
+    said = page.locator("#differ").inner_text()
+    assert f"call {round(100 * share, 1):g}\N{NO-BREAK SPACE}% of the rows differently" in said
+    assert "on average the same as the champion's" in said
+
+
+def test_where_there_is_no_challenger_the_comparison_says_how_to_put_one(shadowed, service, visit):
+    page = open_comparison(visit, shadowed, "ames")
+    expect(page.locator("#about")).to_contain_text("no challenger: none lies beside the champion")
+    expect(page.locator("#place")).to_contain_text("ames/challenger/model.onnx")
+    expect(page.locator("#start")).to_contain_text("truefit serve --shadow 1.0")
+    expect(page.locator("#both")).to_be_hidden()
+    page.get_by_role("link", name="Prices of personal computers").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect(page.locator("#none")).to_be_hidden()
+    page = open_comparison(visit, service, "credit")
+    expect(page.locator("#about")).to_contain_text("started without --shadow and without --canary")
+
+
+def test_a_comparison_needs_the_key_and_takes_words_as_text(locked, visit):
+    service, key = locked
+    page = visit(f"{service.url}/comparison#credit", complaints=("status of 401",))
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("#title")).to_contain_text(HOSTILE)
+    expect(page.locator("#title")).to_be_visible()
+    assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize(("look", "size"), [("light", DESK), ("dark", PHONE)])
+def test_the_comparison_has_no_barrier_and_fits(look, size, shadowed, visit):
+    for name in cases.NAMES:
+        page = open_comparison(visit, shadowed, name, viewport=size, color_scheme=look)
+        assert violations(page) == []
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+
+def test_who_answered_in_a_canary_is_said(tmp_path, visit):
+    models = copy_models(tmp_path)
+    rival = shutil.copytree(models / "credit" / "bundle", models / "credit" / "challenger")
+    manifest = json.loads((rival / "manifest.json").read_bytes()) | {"threshold": 0.4}
+    (rival / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    running = Service(tmp_path, "--no-log", "--canary", 1, models_folder=models)
+    page = open_case(visit, running, "credit")
+    expect(page.locator("#role")).to_be_hidden()
+    predict(page)
+    version = compared(running, "credit")["challenger"]["version"]
+    expect(page.locator("#role")).to_have_text(f"The challenger answered, version {version}.")
+    page = open_comparison(visit, running, "credit")
+    expect(page.locator("#about")).to_contain_text("has answered 1 of 1 request")
+    expect(page.locator("#apart")).to_be_hidden()
+    assert violations(page) == []
+    page.close()
+    running.stop()
 
 
 # Every screen, every eye

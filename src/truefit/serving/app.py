@@ -17,18 +17,21 @@ from starlette.routing import Route, Router
 
 from truefit.project import InputError
 from truefit.serving import openapi, v2
+from truefit.serving.challenger import CHALLENGER, CHAMPION
 from truefit.serving.keys import Keys
 from truefit.serving.metrics import Metrics
 from truefit.serving.problems import Problem, shown
 from truefit.serving.request_log import Entry, RequestLog, now
 from truefit.serving.served import Answers, Served, contributions
 from truefit.serving.store import Store
+from truefit.serving.trial import Trial, Turn, key_of, nobody
 
 SMALL = 65_536  # bytes of a body that always finds room
 FEW_ROWS = 50  # up to which the model runs where it is called: a thread costs more
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 JSON, PROBLEM = b"application/json", b"application/problem+json"
 HTML = b"text/html; charset=utf-8"
+SCRIPT, SCRIPTS = b"text/javascript; charset=utf-8", ("page", "shared", "comparison")
 SAFE = (b"x-content-type-options", b"nosniff")
 FRESH = (b"cache-control", b"no-store")
 # What a page may load: what this service has, and nothing that is written into the page.
@@ -95,6 +98,8 @@ class Service:
         None keeps no requests.
     keys : Keys, optional
         None lets everyone in.
+    trial : Trial, optional
+        None leaves challengers alone.
     """
 
     def __init__(
@@ -105,9 +110,10 @@ class Service:
         say: Callable[..., None],
         log: RequestLog | None = None,
         keys: Keys | None = None,
+        trial: Trial | None = None,
     ):
         self.store, self.metrics, self.limits = store, metrics, limits
-        self._say, self.log, self.keys = say, log, keys
+        self._say, self.log, self.keys, self.trial = say, log, keys, trial
         self.draining = False
         self._bodies = 0  # bytes in memory
         self._ids = partial(next, count())
@@ -233,16 +239,46 @@ class Service:
         except TimeoutError:
             raise Problem(503, "the answer takes too long; send fewer rows, or try later") from None
 
-    def _note(self, call: Call, served: Served, columns: list, answers: Answers, ids: Any) -> None:
+    def _answer(
+        self, call: Call, served: Served, columns: list, n: int, ids: Any, name: str | None = None
+    ) -> tuple[Served, Answers, str | None]:
+        """The model that answers, its answers, and its role if there is a challenger."""
+        if self.trial and (turn := self._turn(call, served, columns, n, ids, name)):
+            self._note(call, served, columns, turn.answers, ids, turn)
+            return turn.served, turn.answers, turn.role
+        answers = served.answer(columns, n)
+        self._note(call, served, columns, answers, ids)
+        return served, answers, None
+
+    def _turn(
+        self, call: Call, served: Served, columns: list, n: int, ids: Any, name: str | None
+    ) -> Turn | None:
+        pair = self.trial.pair(served)
+        if pair is None or "version" in call.scope["path_params"]:  # who names one gets that one
+            return None
+        some = self.trial.share < 1  # of all there is nothing to choose
+        key = key_of(served, columns, ids, name or _sent_id(call)) if some else b""
+        turn = self.trial.answer(pair, columns, n, key)
+        call.version = turn.served.version
+        return turn
+
+    def _note(
+        self, call: Call, served: Served, columns: list, answers: Answers, ids: Any,
+        turn: Turn | None = None,
+    ) -> None:  # fmt: skip
         call.rows = len(answers.scores)
-        self.metrics.predicted(served, answers)
+        role = turn.role if turn else CHAMPION
+        self.metrics.predicted(served, answers, role)
+        entry = None
         if self.log:
             inputs = {c.name: v for c, v in zip(served.bundle.inputs, columns, strict=True)}
             named = {served.manifest.id: ids} if ids else None
-            self.log.add(
-                Entry(call.case, now(), call.id, served.version, call.rows, named, inputs,
-                      answers.outputs)
-            )  # fmt: skip
+            entry = Entry(call.case, now(), call.id, call.version, call.rows, named, inputs,
+                          answers.outputs, role)  # fmt: skip
+        if turn and turn.drawn:
+            self.trial.shadow(turn, columns, entry, call.held)
+        elif entry:
+            self.log.add(entry)
 
     # The own API
 
@@ -252,10 +288,11 @@ class Service:
 
         def work() -> bytes:
             columns, n, ids = served.records.read(body, self.limits.rows)
-            answers = served.answer(columns, n)
-            self._note(call, served, columns, answers, ids)
-            said = {"case": call.case, "version": served.version, "request_id": call.id}
-            return encode(said | {"predictions": served.predictions(answers, ids)})
+            by, answers, role = self._answer(call, served, columns, n, ids)
+            said = {"case": call.case, "version": by.version, "request_id": call.id}
+            if role:
+                said["model_role"] = role
+            return encode(said | {"predictions": by.predictions(answers, ids)})
 
         return Reply(await self._run(work, _is_small(body, served)))
 
@@ -264,12 +301,18 @@ class Service:
         served, body = self._served(call), await self._body(call)
 
         def work() -> bytes:
-            columns, n, _ = served.records.read(body, self.limits.rows)
+            columns, n, ids = served.records.read(body, self.limits.rows)
             if n > 1:
                 raise Problem(422, f"one record is explained at a time, and these are {n}")
             served.answer(columns, n)  # refuses what cannot be scored
             row = {c.name: v for c, (v,) in zip(served.bundle.inputs, columns, strict=True)}
             said = {"case": call.case, "version": served.version, "request_id": call.id}
+            if self.trial and (pair := self.trial.pair(served)):
+                key = key_of(served, columns, ids, _sent_id(call))
+                by, found = self.trial.explained(pair, columns, row, key)
+                call.version = by.version
+                role = CHAMPION if by is served else CHALLENGER
+                return encode(said | {"version": by.version, "model_role": role} | found)
             return encode(said | contributions(served, row))
 
         return Reply(await self._run(work, few=False))
@@ -289,6 +332,16 @@ class Service:
         previous = self.store.previous.get(call.case)
         said = served.description | {"previous": previous and previous.version}
         return Reply(encode(said))
+
+    async def comparison(self, call: Call) -> Reply:
+        """How champion and challenger compare on the requests so far."""
+        served = self._served(call)
+        if self.trial:
+            found = self.trial.said(served)
+        else:
+            why = "the service was started without --shadow and without --canary"
+            found = {"mode": None, "share": None} | nobody(served, why)
+        return Reply(encode({"case": call.case, "request_id": call.id} | found))
 
     async def rollback(self, call: Call) -> Reply:
         """Serve the bundle before the current one again."""
@@ -311,9 +364,8 @@ class Service:
 
         def work() -> bytes:
             request, columns, n = v2.read(body, served, self.limits.rows)
-            answers = served.answer(columns, n)
-            self._note(call, served, columns, answers, None)
-            return encode(v2.response(request, served, answers, call.id))
+            by, answers, role = self._answer(call, served, columns, n, None, request.id)
+            return encode(v2.response(request, by, answers, call.id, role))
 
         return Reply(await self._run(work, _is_small(body, served)))
 
@@ -344,7 +396,7 @@ class Service:
 
     async def metrics_text(self, call: Call) -> Reply:
         """For Prometheus."""
-        self.metrics.serve(self.store.current)
+        self.metrics.serve(self.store.current, self.store.pairs)
         return Reply(self.metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
 
     # Pages
@@ -436,6 +488,7 @@ def create_app(service: Service) -> Router:
         route("/v1/cases/{case}", s.case, **v1),
         route("/v1/cases/{case}/explain", s.explain, "POST", **v1),
         route("/v1/cases/{case}/rollback", s.rollback, "POST", **v1),
+        route("/v1/cases/{case}/comparison", s.comparison, **v1),
         route("/v2", s.server_metadata, **v2_),
         route("/v2/health/live", s.live, **v2_, **free),
         route("/v2/health/ready", s.ready, **v2_, **free),
@@ -443,7 +496,8 @@ def create_app(service: Service) -> Router:
         *(route(m, s.model_metadata, **v2_) for m in models),
         route("/", s.file("index.html", HTML), **free),
         route("/page.css", s.file("page.css", b"text/css; charset=utf-8"), **free),
-        route("/page.js", s.file("page.js", b"text/javascript; charset=utf-8"), **free),
+        *(route(f"/{name}.js", s.file(f"{name}.js", SCRIPT), **free) for name in SCRIPTS),
+        route("/comparison", s.file("comparison.html", HTML), **free),
         route("/docs", s.docs, **free),
         route("/openapi.json", s.openapi, **free),
     ]
@@ -459,6 +513,11 @@ def _is_small(body: bytes, served: Served) -> bool:
 
 def _too_large(most: int) -> Problem:
     return Problem(413, f"the body is larger than {most:,} bytes; send fewer rows at a time")
+
+
+def _sent_id(call: Call) -> str | None:
+    """The request id that the client sent, if it is one."""
+    return call.id if (call.header(b"x-request-id") or b"").decode("latin-1") == call.id else None
 
 
 def _text(header: bytes) -> str:

@@ -11,6 +11,7 @@ LARGEST = (2 - 2**-23) * 2.0**127  # a larger number would be infinite to the mo
 JSON = "application/json"
 POSTED = (400, 404, 408, 413, 415, 422, 503)  # what may be wrong with a request with a body
 PROBLEM = "application/problem+json"
+ROLES = ["champion", "challenger"]
 # Of the Open Inference Protocol
 DATATYPES = ["FP64", "BYTES", "FP32", "FP16", "BF16", "BOOL"]
 DATATYPES += [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
@@ -62,7 +63,9 @@ def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
             )
         }
     }
-    schemas = {"problem": _problem(), "description": _description()}
+    schemas = {
+        "problem": _problem(), "description": _description(), "comparison": _comparison(),
+    }  # fmt: skip
     for case in cases:
         name, at = case["case"], f"/v1/cases/{case['case']}"
         typical = _typical(case)
@@ -103,6 +106,19 @@ def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
                 description="How one record's prediction differs from the prediction for a row of "
                 "typical values, by column. The contributions add up to the difference.",
                 requestBody=_body(record, typical),
+            )
+        }
+        paths[f"{at}/comparison"] = {
+            "get": _operation(
+                name,
+                f"{name}_comparison",
+                "How champion and challenger compare",
+                _answer(
+                    {"$ref": "#/components/schemas/comparison"}, "The comparison, without labels."
+                ),
+                problems=(404,),
+                description="While a challenger answers a share of the requests (`--canary`) or "
+                "scores it beside the champion (`--shadow`). `/comparison` shows it to people.",
             )
         }
         paths[f"{at}/rollback"] = {
@@ -266,6 +282,7 @@ def _heading() -> dict:
     return {
         "case": _text(),
         "version": _text("of the bundle that answered"),
+        "model_role": _text("of that bundle, while there is a challenger", enum=ROLES),
         "request_id": _text(),
     }
 
@@ -299,7 +316,7 @@ def _predictions(case: dict) -> dict:
             end = f"end of the interval of {100 * case['interval']['confidence']:g} % confidence"
             said |= {"low": _number(f"lower {end}"), "high": _number(f"upper {end}")}
     one = _object(identity | said | {"warnings": _array(_warning())}, optional=("id",))
-    return _object(_heading() | {"predictions": _array(one)})
+    return _object(_heading() | {"predictions": _array(one)}, optional=("model_role",))
 
 
 def _explanation() -> dict:
@@ -318,6 +335,52 @@ def _explanation() -> dict:
             "prediction": _number("for a classification the probability of the positive class"),
             "typical": _number("the prediction for a row of typical values"),
             "contributions": _array(contribution),
+        },
+        optional=("model_role",),
+    )
+
+
+def _comparison() -> dict:
+    """Champion and challenger, as far as both are there."""
+    numbers = {"type": ["object", "null"], "additionalProperties": {"type": "number"}}
+    count = {"type": "integer", "minimum": 0}
+    side = {
+        "version": _text(),
+        "model": _text(),
+        "requests": count | {"description": "that it answered"},
+        "rows": count,
+        "predictions": numbers | {"description": "quantiles; in a shadow of rows both scored"},
+        "seconds": numbers | {"description": "quantiles of the time for a request"},
+    }
+    more = ("requests", "rows", "predictions", "seconds")
+    shadow = {
+        "requests": count | {"description": "that both scored"},
+        "rows": count,
+        "dropped": count | {"description": "requests that the challenger had no time for"},
+        "difference": numbers | {"description": "challenger minus champion, in the target's unit"},
+        "apart": numbers | {"description": "how far, as a share of the larger prediction; for a "
+                            "classification the difference of the probabilities"},
+        "correlation": {"type": ["number", "null"]},
+        "called_differently": {"type": ["number", "null"], "description": "share of the rows"},
+        "pairs": _array(
+            _array({"type": "number"}, minItems=2, maxItems=2),
+            description="what champion and challenger said of the newest rows",
+        ),
+    }  # fmt: skip
+    needed = ("requests", "rows", "dropped")
+    nothing = {"type": ["object", "null"]}
+    return _object(
+        {
+            "case": _text(),
+            "request_id": _text(),
+            "mode": {"type": ["string", "null"], "description": "shadow or canary"},
+            "share": {"type": ["number", "null"], "description": "of the requests"},
+            "since": {"type": ["string", "null"], "description": "when both were first there"},
+            "champion": _object(side, optional=more),
+            "challenger": _object(side | {"failed": count}) | nothing,
+            "shadow": _object(shadow, optional=tuple(n for n in shadow if n not in needed))
+            | nothing,
+            "reason": {"type": ["string", "null"], "description": "why there is no challenger"},
         }
     )
 
@@ -426,8 +489,11 @@ def _inference_protocol(cases: list[dict]) -> dict:
         "datatype": _text(enum=["FP64", "BYTES"]),
         "data": _array({"type": ["number", "string"]}),
     }
+    roles = _object({"model_role": _text("while there is a challenger", enum=ROLES)})
     response = _object(
-        _texts("model_name", "model_version", "id") | {"outputs": _array(_object(said))}
+        _texts("model_name", "model_version", "id")
+        | {"parameters": roles, "outputs": _array(_object(said))},
+        optional=("parameters",),
     )
     declared = _array(_object(_texts("name", "datatype") | {"shape": _array({"type": "integer"})}))
     metadata = _object(

@@ -17,53 +17,68 @@ import msgspec
 
 from truefit.project import InputError
 
-SCHEMA = 1  # of the tables; a reader may refuse another
+SCHEMA = 2  # of the tables; a reader may refuse another
 WAITING = 50_000_000  # bytes that may wait for the disk; beyond them entries are dropped
 PAUSE = 0.05  # seconds in which entries gather
+EXACT = "CASE typeof(value) WHEN 'real' THEN json(printf('%!.17g', value)) ELSE value END"
+# A file of an older schema has the same table and other views, so it needs new views alone.
 TABLES = f"""
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-PRAGMA user_version = {SCHEMA};
+BEGIN IMMEDIATE;
 -- What gathered in a moment, as a JSON array: one insert, however many requests there were. With
 -- one for each, the thread that writes and the one that answers would wait for each other.
 CREATE TABLE IF NOT EXISTS moments (entries TEXT NOT NULL) STRICT;
+DROP VIEW IF EXISTS predictions;
+DROP VIEW IF EXISTS requests;
 -- A request that was answered.
-CREATE VIEW IF NOT EXISTS requests AS
+CREATE VIEW requests AS
   SELECT
     value ->> 0 AS time,        -- when: UTC, ISO 8601
     value ->> 1 AS request_id,
-    value ->> 2 AS version,     -- of the bundle
+    value ->> 2 AS version,     -- of the bundle that answered
     value ->> 3 AS rows,
     nullif(value -> 4, 'null') AS ids,  -- JSON: what the client calls the rows, if anything
     value -> 5 AS inputs,       -- JSON: a list of values for each column that is not masked
-    value -> 6 AS outputs       -- JSON: prediction, probability, low, high, as far as there are
+    value -> 6 AS outputs,      -- JSON: prediction, probability, low, high, as far as there are
+    value ->> 7 AS role,        -- who answered: champion or challenger; NULL in schema 1
+    nullif(value -> 8, 'null') AS shadow  -- JSON: version and outputs of a challenger that
+                                          -- scored the rows as well
   FROM moments, json_each(entries);
 -- The same, row by row, for people. Values are gathered by row first, because looking each one up
 -- in its list takes minutes for a request of thousands of rows.
-CREATE VIEW IF NOT EXISTS predictions AS
+CREATE VIEW predictions AS
   SELECT time, request_id, version, each.key + 1 AS row,
     json_extract(each.value, '$.id') AS id,
     json_extract(each.value, '$.outputs.prediction') AS prediction,
     json_extract(each.value, '$.outputs.probability') AS probability,
     json_extract(each.value, '$.outputs.low') AS low,
     json_extract(each.value, '$.outputs.high') AS high,
-    json_extract(each.value, '$.inputs') AS inputs
+    json_extract(each.value, '$.inputs') AS inputs,
+    role,
+    shadow ->> '$.version' AS shadow_version,
+    json_extract(each.value, '$.shadow.prediction') AS shadow_prediction,
+    json_extract(each.value, '$.shadow.probability') AS shadow_probability,
+    json_extract(each.value, '$.shadow.low') AS shadow_low,
+    json_extract(each.value, '$.shadow.high') AS shadow_high
   FROM requests, json_each((
     SELECT json_group_array(json(gathered)) FROM (
       SELECT json_object(
           'id', max(value) FILTER (WHERE part = 'id'),
           'inputs', json_group_object(name, value) FILTER (WHERE part = 'inputs'),
-          'outputs', json_group_object(name, CASE typeof(value)
-            WHEN 'real' THEN json(printf('%!.17g', value)) ELSE value END
-          ) FILTER (WHERE part = 'outputs')) AS gathered
+          'outputs', json_group_object(name, {EXACT}) FILTER (WHERE part = 'outputs'),
+          'shadow', json_group_object(name, {EXACT}) FILTER (WHERE part = 'shadow')
+        ) AS gathered
       FROM (
         SELECT 'id' AS part, 'id' AS name, v.key AS row, v.value AS value
           FROM json_each(requests.ids) AS v
         UNION ALL SELECT 'inputs', c.key, v.key, v.value
           FROM json_each(requests.inputs) AS c, json_each(c.value) AS v
         UNION ALL SELECT 'outputs', c.key, v.key, v.value
-          FROM json_each(requests.outputs) AS c, json_each(c.value) AS v)
+          FROM json_each(requests.outputs) AS c, json_each(c.value) AS v
+        UNION ALL SELECT 'shadow', c.key, v.key, v.value
+          FROM json_each(requests.shadow, '$.outputs') AS c, json_each(c.value) AS v)
       GROUP BY row ORDER BY row))) AS each;
+PRAGMA user_version = {SCHEMA};
+COMMIT;
 """
 
 
@@ -81,6 +96,8 @@ class Entry(NamedTuple):
     ids: dict[str, list] | None  # the column that names the rows
     inputs: dict[str, Any]  # columns by name
     outputs: dict[str, list]
+    role: str = "champion"  # of the model that answered
+    shadow: tuple[str, dict[str, list]] | None = None  # version and outputs of one that did not
 
 
 class RequestLog:
@@ -190,9 +207,12 @@ class RequestLog:
         kept = {k: v for k, v in entry.inputs.items() if k not in self._mask}
         (ids,) = [v for k, v in (entry.ids or {}).items() if k not in self._mask] or [None]
         time = entry.time.isoformat(timespec="milliseconds")
+        version, outputs = entry.shadow or (None, None)
+        shadow = {"version": version, "outputs": outputs} if version else None
         return _encode(
-            (time, entry.request_id, entry.version, entry.rows, ids, kept, entry.outputs)
-        )
+            (time, entry.request_id, entry.version, entry.rows, ids, kept, entry.outputs,
+             entry.role, shadow)
+        )  # fmt: skip
 
     def _connection(self, case: str, day: date) -> sqlite3.Connection:
         file = self.folder / case / f"{day}.sqlite"
@@ -204,7 +224,7 @@ class RequestLog:
         file.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(file)
         try:
-            connection.executescript(TABLES)
+            _prepare(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -227,6 +247,19 @@ class RequestLog:
 def now() -> datetime:
     """The time for an entry."""
     return datetime.now(UTC)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the table and the views, or put the views of this schema in place of an older one's."""
+    connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA:
+        raise sqlite3.DatabaseError(
+            f"the file of this day has schema {found}, which a newer version of Truefit writes, "
+            f"and this one writes {SCHEMA}"
+        )
+    if found < SCHEMA:
+        connection.executescript(TABLES)
 
 
 def _inode(file: Path) -> int | None:

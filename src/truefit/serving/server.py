@@ -20,6 +20,7 @@ from truefit.serving.logs import flush_often, say
 from truefit.serving.metrics import Metrics
 from truefit.serving.request_log import RequestLog
 from truefit.serving.store import Store
+from truefit.serving.trial import Trial
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
 HEAD = 65_536  # bytes of a request's first line and headers
@@ -43,6 +44,8 @@ class Options:
     timeout: float = 10.0  # seconds
     drain: float = 5.0  # seconds
     watch: float = 1.0  # seconds
+    shadow: float | None = None  # share of the requests that a challenger scores too
+    canary: float | None = None  # share of the requests that a challenger answers
 
 
 def serve(options: Options) -> None:
@@ -51,21 +54,26 @@ def serve(options: Options) -> None:
     Raises
     ------
     InputError
-        If a bundle, the keys or the log cannot be used, or the address is taken.
+        If a bundle, the keys or the log cannot be used, the address is taken, or a challenger
+        is given two parts to play.
     """
+    mode, share = _trial(options)
     _share_memory()
     flush_often()
     metrics = Metrics()
     keys = Keys(options.keys) if options.keys else None
-    store = Store(options.models, say, lambda case: metrics.refused.labels(case).inc())
+    store = Store(
+        options.models, say, lambda case: metrics.refused.labels(case).inc(), challengers=bool(mode)
+    )
     _check_mask(store, options.mask)
     listening = _listen(options.host, options.port)
     log = None
     if options.log:
         log = RequestLog(options.log, metrics.lost.inc, say, options.mask, options.keep_days)
     metrics.serve(store.current)
+    trial = Trial(mode, share, store, metrics, say, log) if mode else None
     limits = Limits(options.max_rows, options.max_body * 1_000_000, options.timeout)
-    service = Service(store, metrics, limits, say, log, keys)
+    service = Service(store, metrics, limits, say, log, keys, trial)
     if options.watch:
         store.watch(options.watch)
     server = Server(service, options)
@@ -75,9 +83,20 @@ def serve(options: Options) -> None:
         server.run(sockets=[listening])
     finally:
         store.close()
+        if trial:
+            trial.close()
         if log:
             log.close()
         say("stopped")
+
+
+def _trial(options: Options) -> tuple[str | None, float]:
+    """What challengers are for, and their share of the requests."""
+    shares = {"shadow": options.shadow, "canary": options.canary}
+    given = [(mode, share) for mode, share in shares.items() if share is not None]
+    if len(given) > 1:
+        raise InputError("--shadow and --canary are two ways to use a challenger; give one of them")
+    return given[0] if given else (None, 0.0)
 
 
 def _share_memory() -> None:
@@ -136,7 +155,12 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         host, port = sockets[0].getsockname()[:2]
         cases = {case: served.version for case, served in self._service.store.current.items()}
-        say("listening", host=host, port=port, cases=cases)
+        say("listening", host=host, port=port, cases=cases, **self._trial())
+
+    def _trial(self) -> dict:
+        """The part that challengers play, for the log."""
+        trial = self._service.trial
+        return {trial.mode: trial.share} if trial else {}
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """The first signal empties the service, a second one ends it."""

@@ -204,7 +204,9 @@ def outputs_of(served: Served) -> dict[str, str]:
     return dict.fromkeys(names, "FP64")
 
 
-def response(request: Request, served: Served, answers: Answers, request_id: str) -> dict:
+def response(
+    request: Request, served: Served, answers: Answers, request_id: str, role: str | None = None
+) -> dict:
     """The answer, with the outputs that the request asks for."""
     wanted = [w.name for w in request.outputs or ()] or list(answers.outputs)
     types = outputs_of(served)
@@ -212,6 +214,7 @@ def response(request: Request, served: Served, answers: Answers, request_id: str
         "model_name": served.manifest.case,
         "model_version": served.version,
         "id": request.id or request_id,
+        **({"parameters": {"model_role": role}} if role else {}),
         "outputs": [
             {
                 "name": name,

@@ -1,48 +1,17 @@
 // A form made from what the service says of a case, and its answer in words and bars.
-// What the service says reaches the page as text, never as HTML.
+
+import {
+  ask, attempt, chosen, hasKey, html, listCases, markCase, percent, plain, spaced, svg, toSpread,
+  ui,
+} from "./shared.js";
 
 const FIRST = 8; // inputs in sight at once, the most influential ones
 const BARS = 8; // contributions with a bar of their own
 
-const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((e) => [e.id, e]));
 let about = null; // the description of the case on the page
 let fields = new Map(); // column -> { input, control, error }
-let key = null; // never stored: a new visit asks for it again
 let asked = 0; // counts questions, so that a late answer does not replace a newer one
 
-// Elements
-
-const SVG = "http://www.w3.org/2000/svg";
-
-function put(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
-const html = (tag, attributes = {}, ...children) =>
-  put(document.createElement(tag), attributes, children);
-const svg = (tag, attributes = {}, ...children) =>
-  put(document.createElementNS(SVG, tag), attributes, children);
-const spaced = (column) => column.replaceAll("_", " ");
-
-// Numbers for people
-
-const plain = (value, options = {}) =>
-  new Intl.NumberFormat("en", { maximumFractionDigits: 6, ...options })
-    .format(value)
-    .replace("-", "−");
-
-/** To the digits it deserves: so many digits of the spread it is known with. */
-function toSpread(value, spread, digits, options = {}) {
-  const decimals = spread > 0 ? digits - 1 - Math.floor(Math.log10(spread)) : 3;
-  const unit = 10 ** Math.max(-decimals, 0);
-  const places = Math.min(Math.max(decimals, 0), 20);
-  return plain(decimals < 0 ? Math.round(value / unit) * unit : value, {
-    minimumFractionDigits: places, maximumFractionDigits: places, ...options,
-  });
-}
-
-const percent = (share) => `${plain(100 * share, { maximumFractionDigits: 1 })}\u00a0%`;
 const inUnit = (text) => (about.target.unit ? `${text} ${about.target.unit}` : text);
 const inColumn = (value, { unit }) => plain(value, { useGrouping: unit !== "year" });
 
@@ -51,60 +20,16 @@ function known(value, input) {
   return typeof value === "number" ? inColumn(value, input) : value;
 }
 
-// Asking the service
+// Errors beside their fields, or where a person looks for an answer
 
-class Refusal extends Error {}
-
-async function ask(path, body) {
-  const headers = { accept: "application/json, application/problem+json" };
-  if (key) headers.authorization = `Bearer ${key}`;
-  if (body) headers["content-type"] = "application/json";
-  let response, said;
-  try {
-    response = await fetch(path, {
-      method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body),
-    });
-    said = await response.json();
-  } catch {
-    throw new Refusal("The service does not answer. Try again in a moment.");
-  }
-  if (response.ok) return said;
-  const { detail, title, column, request_id: id } = said;
-  throw Object.assign(new Refusal(detail || title || `The service answered ${response.status}.`), {
-    status: response.status, column, id,
-  });
-}
-
-/** Ask, and where the service wants a key or refuses, say so where it belongs. */
-async function attempt(action) {
-  ui.problem.textContent = "";
-  try {
-    await action();
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    if (error.status === 401) return unlock(() => attempt(action));
-    if (fields.has(error.column)) return refuse(error);
+function handle(error) {
+  if (!fields.has(error.column)) {
     (ui.case.hidden ? ui.main : ui.answer).append(ui.problem);
-    ui.problem.textContent = error.message + (error.id ? ` (Request ${error.id})` : "");
-    ui.problem.scrollIntoView({ block: "nearest" });
+    return false;
   }
+  refuse(error);
+  return true;
 }
-
-function unlock(then) {
-  ui.unlock.hidden = false;
-  ui["key-error"].textContent = key ? "The service does not know this key." : "";
-  ui.key.setAttribute("aria-invalid", String(Boolean(key)));
-  ui.key.focus();
-  ui.unlock.onsubmit = (event) => {
-    event.preventDefault();
-    key = ui.key.value.trim();
-    if (!key) return ui.key.focus();
-    ui.unlock.hidden = true;
-    then();
-  };
-}
-
-// Errors beside their fields
 
 function refuse({ column, message }) {
   const { control, error } = fields.get(column);
@@ -188,10 +113,8 @@ function showCase() {
     `${target.unit ? ` in ${target.unit}` : ""}. ` +
     `Model ${about.model.replaceAll("_", " ")}, version ${version}, ` +
     `learned from ${plain(rows)} rows.`;
-  for (const link of ui.cases.querySelectorAll("a")) {
-    if (link.hash === `#${about.case}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  markCase(about.case);
+  ui.compare.href = `comparison#${encodeURIComponent(about.case)}`;
   asked += 1; // what was asked of the case before is no answer to this one
   ui.answer.removeAttribute("aria-busy");
   ui.said.hidden = true;
@@ -211,7 +134,7 @@ function showCommand() {
   const parts = [
     `curl ${quoted(new URL(`${casePath()}/predict`, document.baseURI).href)}`,
     "-H 'content-type: application/json'",
-    ...(key ? ['-H "authorization: Bearer $TRUEFIT_KEY"'] : []),
+    ...(hasKey() ? ['-H "authorization: Bearer $TRUEFIT_KEY"'] : []),
     `-d ${quoted(JSON.stringify(record(), null, 1))}`,
   ];
   ui.curl.textContent = parts.join(" \\\n  ");
@@ -350,11 +273,14 @@ async function predict() {
   for (const { control, error } of fields.values()) forgive(control, error);
   ui.answer.setAttribute("aria-busy", "true");
   try {
-    const { predictions: [one] } = await ask(`${path}/predict`, said);
+    const answer = await ask(`${path}/predict`, said);
+    const [one] = answer.predictions;
     // The prediction is the answer; without the explanation it still is one.
     const moves = await ask(`${path}/explain`, said).catch(() => null);
     if (mine !== asked) return;
     const sentence = about.classes ? showClass(one) : showNumber(one);
+    ui.role.textContent = answer.model_role === "challenger"
+      ? `The challenger answered, version ${answer.version}.` : "";
     showWarnings(one.warnings);
     if (moves) showMoves(moves, one);
     else ui.moved.hidden = true;
@@ -374,7 +300,7 @@ async function predict() {
 
 ui.form.addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt(predict);
+  attempt(predict, handle);
 });
 ui.form.addEventListener("input", () => {
   ui.stale.hidden = false;
@@ -387,11 +313,6 @@ ui.form.addEventListener("reset", () => setTimeout(() => {
 }));
 ui.copy.addEventListener("click", copy);
 
-function chosen() {
-  const links = [...ui.cases.querySelectorAll("a")];
-  return links.find((link) => link.hash === location.hash) ?? links[0];
-}
-
 async function open({ byHand }) {
   const link = chosen();
   const found = await ask(`v1/cases/${link.hash.slice(1)}`);
@@ -401,15 +322,5 @@ async function open({ byHand }) {
   if (byHand) ui.title.focus();
 }
 
-async function start() {
-  const { cases } = await ask("v1/cases");
-  ui.cases.replaceChildren(...cases.map((c) => html("li", {},
-    html("a", { href: `#${encodeURIComponent(c.case)}` }, c.title))));
-  await open({ byHand: false });
-}
-
-addEventListener("hashchange", () => {
-  if (location.hash !== "#main") attempt(() => open({ byHand: true }));
-});
 ui.loading.hidden = true;
-attempt(start);
+attempt(() => listCases(open, handle), handle);
