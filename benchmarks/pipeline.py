@@ -26,6 +26,7 @@ CASE = "computers"
 ROUNDS = 3
 COPIED = (
     *("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", "notebooks", "src", "data/raw"),
+    "tests",
     *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
 )
 

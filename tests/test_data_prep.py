@@ -481,6 +481,14 @@ def test_live_traffic_is_every_row_from_its_start_on_in_order_of_time(times, sta
     assert production["t"].is_monotonic_increasing
 
 
+def test_rows_that_are_too_old_are_neither_learned_from_nor_live_traffic():
+    frame = table(t=list(range(100)))
+    block = case(time="t", learn_from=40, production_from=70)
+    development, production = set_aside({"all": frame}, block, **CHOICE)
+    assert development["t"].to_list() == list(range(40, 70))
+    assert production["t"].to_list() == list(range(70, 100))
+
+
 def test_without_time_a_share_of_the_rows_that_the_seed_chooses_is_live_traffic():
     frame = table(i=range(100))
     development, production = set_aside({"all": frame}, case(), **CHOICE)
@@ -546,6 +554,10 @@ def test_a_start_of_live_traffic_that_fits_no_time_is_refused_by_name():
     assert "production_from is 'May'" in refusal(set_aside, tables, late, **CHOICE)
     early = case(time="t", production_from=0)
     assert "production_from 0 leaves no row" in refusal(set_aside, tables, early, **CHOICE)
+    none = case(time="t", production_from=50, learn_from=60)
+    assert "learn_from 60 leaves no row" in refusal(set_aside, tables, none, **CHOICE)
+    other = case(time="t", production_from=50, learn_from="May")
+    assert "learn_from is 'May'" in refusal(set_aside, tables, other, **CHOICE)
 
 
 # What a column is for

@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
 
-from truefit import params
+from truefit import params, scorecard
 from truefit.notebook import all_runs, claims_of_run, page_of
 
 REPORTS = ROOT / "reports"
@@ -37,9 +37,10 @@ def ids(page):
 
 
 def test_there_is_a_page_for_every_step_and_case():
-    made = {"index.html", *(page_of(step, case) for step, case in RUNS)}
+    made = {"index.html", scorecard.PAGE, *(page_of(step, case) for step, case in RUNS)}
     assert {page.relative_to(REPORTS).as_posix() for page in PAGES} == made
-    assert {book.with_suffix(".html") for book in EXECUTED} | {REPORTS / "index.html"} == set(PAGES)
+    computed = {REPORTS / "index.html", REPORTS / scorecard.PAGE}
+    assert {book.with_suffix(".html") for book in EXECUTED} | computed == set(PAGES)
 
 
 def test_the_front_page_lists_every_claim_and_leads_to_its_box():

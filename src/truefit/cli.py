@@ -13,18 +13,18 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all went well, 1 after an expected mistake (its sentence goes to stderr).
+        0 when all went well, 1 after an expected mistake (its sentence goes to stderr), 3 when
+        what is monitored is red; argparse ends with 2 what it cannot read.
     """
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.command(parsed)
+        return parsed.command(parsed) or 0
     except TruefitError as error:
         print(f"truefit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("truefit: interrupted; nothing was changed", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
 
     index = commands.add_parser("index", help="write reports/index.html")
     index.set_defaults(command=_index)
+
+    scorecard = commands.add_parser(
+        "scorecard", help="run the evidence for the ML Test Score; write reports/scorecard.html"
+    )
+    scorecard.set_defaults(command=_scorecard)
 
     predict = commands.add_parser("predict", help="score a table with an exported bundle")
     which = predict.add_mutually_exclusive_group(required=True)
@@ -96,12 +101,64 @@ def _parser() -> argparse.ArgumentParser:
         "(default: %(default)s)")  # fmt: skip
     add("--watch", type=_positive(float, or_zero=True), default=1.0, metavar="SECONDS",
         help="between two looks for new bundles; 0 never looks (default: %(default)s)")  # fmt: skip
+    add("--shadow", type=_share, metavar="SHARE",
+        help="let <case>/challenger, where there is one, score this share of the requests beside "
+        "the bundle that answers; see /comparison")  # fmt: skip
+    add("--canary", type=_share, metavar="SHARE",
+        help="let <case>/challenger answer this share of the requests")  # fmt: skip
     serve.set_defaults(command=_serve)
+
+    monitor = commands.add_parser(
+        "monitor",
+        help="watch a running service: what changed in its requests and answers",
+        description="Writes the page of 07_monitoring for the log of a service, which may be "
+        "running.",
+        epilog="The exit code is 3 if the newest window is red, 0 if it is green or amber or no "
+        "window has enough rows, and 1 after a mistake, so that cron or CI can act on it.",
+    )
+    add = monitor.add_argument
+    add("--case", required=True, help="a block under cases: in params.yaml")
+    add("--log", type=Path, required=True, metavar="DIR",
+        help="where `truefit serve --log` keeps requests and answers")  # fmt: skip
+    add("--labels", type=Path, metavar="FILE",
+        help="a CSV or Parquet file with what became of the rows: the target, and the case's id or "
+        "request_id and row")  # fmt: skip
+    add("--every", choices=["hour", "day", "week", "month"],
+        help="rows to look at together (default: monitoring.every in params.yaml)")  # fmt: skip
+    add("--output", type=Path, metavar="PAGE.html",
+        help="the page to write (default: monitoring-CASE.html)")  # fmt: skip
+    add("--metrics", type=Path, metavar="FILE.prom",
+        help="also write the figures of the newest window for Prometheus's textfile collector; "
+        "`truefit alerts` prints the rules for them")  # fmt: skip
+    monitor.set_defaults(command=_monitor)
+
+    alerts = commands.add_parser("alerts", help="print the monitor's rules for Prometheus")
+    alerts.set_defaults(command=_alerts)
 
     key = commands.add_parser("key", help="make a key for the service, and print it once")
     key.add_argument("name", help="whose key it is")
     key.add_argument("--keys", type=Path, required=True, metavar="FILE", help="to add it to")
     key.set_defaults(command=_key)
+
+    promote = commands.add_parser("promote", help="put a version of a bundle into a stage")
+    rollback = commands.add_parser("rollback", help="put back what was in production before")
+    for command in (promote, rollback):
+        add = command.add_argument
+        add("case", help="a block under cases: in params.yaml")
+        add("-m", "--message", default="", help="why, for those who look later")
+        add("--target", type=Path, metavar="DIR",
+            help="put the files into <case>/bundle of this folder (default: the project's folder "
+            "that is named like the stage)")  # fmt: skip
+    promote.add_argument("--stage", choices=("staging", "production"), default="production",
+                         help="default: %(default)s")  # fmt: skip
+    promote.add_argument("--version", metavar="V", help="v1.0.0 for instance, or a stage "
+                         "for the one in it (default: the bundle of the last commit)")  # fmt: skip
+    promote.set_defaults(command=_promote)
+    rollback.set_defaults(command=_rollback)
+
+    registry = commands.add_parser("registry", help="show versions, stages and their history")
+    registry.add_argument("case", nargs="?", help="default: all")
+    registry.set_defaults(command=_registry)
     return parser
 
 
@@ -116,6 +173,16 @@ def _positive(kind: type, *, or_zero: bool = False):
 
     number.__name__ = "number above 0" if not or_zero else "number from 0 on"
     return number
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError
+    return value
+
+
+_share.__name__ = "share above 0, at most 1"
 
 
 # Each command imports what it needs: `truefit run` starts in a second because it loads no model.
@@ -150,6 +217,16 @@ def _index(parsed: argparse.Namespace) -> None:
     print("wrote reports/index.html")
 
 
+def _scorecard(parsed: argparse.Namespace) -> None:
+    from truefit.scorecard import MOST, shown, unproven, write_scorecard
+
+    judged = write_scorecard()
+    print(f"wrote reports/scorecard.html: {shown(judged['score'])} of {shown(MOST)}")
+    if failed := unproven(judged):
+        named = "; ".join(failed[:3]) + f"; {len(failed) - 3} more" * (len(failed) > 3)
+        print(f"not counted: {named}; run pytest on them to see why", file=sys.stderr)
+
+
 def _predict(parsed: argparse.Namespace) -> None:
     from truefit import project
     from truefit.bundle import Bundle
@@ -171,7 +248,66 @@ def _serve(parsed: argparse.Namespace) -> None:
     serve(Options(**given | {"mask": tuple(parsed.mask)}))
 
 
+def _monitor(parsed: argparse.Namespace) -> int:
+    import json
+
+    from truefit.notebook import run_aside
+
+    page = parsed.output or Path(f"monitoring-{parsed.case}.html")
+    # The notebook runs in another folder than the caller, and its parameters are YAML.
+    given = {"log": parsed.log.absolute(), "labels": parsed.labels and parsed.labels.absolute()}
+    changes = {
+        name: json.dumps(str(path), ensure_ascii=False) for name, path in given.items() if path
+    }
+    changes |= {"every": parsed.every} if parsed.every else {}
+    written = run_aside("monitoring", parsed.case, changes, page)
+    said = json.loads(written[f"monitoring/{parsed.case}.json"])
+    if parsed.metrics:
+        _replace(parsed.metrics, written[f"monitoring/{parsed.case}.prom"])
+    print(f"wrote {page}")
+    newest = f"{said['light']} in {said['window']}" if said["window"] else "no light"
+    print(f"{newest}: {said['reason']}")
+    return 3 if said["light"] == "red" else 0
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file whole or not at all: it may be read at any moment."""
+    from truefit import project
+
+    try:
+        with project.replacing(file) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise project.InputError(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _alerts(parsed: argparse.Namespace) -> None:
+    from truefit import params
+    from truefit.monitoring.prometheus import alert_rules
+
+    print(alert_rules(params.load().monitoring), end="")
+
+
 def _key(parsed: argparse.Namespace) -> None:
     from truefit.serving.keys import make
 
     print(make(parsed.name, parsed.keys))
+
+
+def _promote(parsed: argparse.Namespace) -> None:
+    from truefit.registry import promote
+
+    given = {k: getattr(parsed, k) for k in ("version", "message", "target")}
+    print(promote(parsed.case, parsed.stage, **given))
+
+
+def _rollback(parsed: argparse.Namespace) -> None:
+    from truefit.registry import rollback
+
+    print(rollback(parsed.case, message=parsed.message, target=parsed.target))
+
+
+def _registry(parsed: argparse.Namespace) -> None:
+    from truefit.registry import table
+
+    print(table(parsed.case))

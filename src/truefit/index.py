@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from html import escape
 
-from truefit import params, project
+from truefit import params, project, scorecard
 from truefit.digits import to_spread
 from truefit.notebook import all_runs, claims_of_run, label_of, page_of
 from truefit.notebook.render import markdown, page
@@ -23,9 +23,23 @@ TITLES = {
     "evaluation": "the winner on the test rows, and the gate",
     "export": "the bundle, and the proof that it answers the same",
     "serving": "what the service promises, refuses, costs and counts",
+    "monitoring": "the live rows, window by window: what changed, and whether it matters",
+    "maintenance": "what waiting costs, the challenger, and the way back",
 }
 # What a case has not if it fails the gate, and why in a word.
-AFTER_GATE = {"export": "not exported", "serving": "nothing to serve"}
+AFTER_GATE = {
+    "export": "not exported",
+    "serving": "nothing to serve",
+    "monitoring": "nothing to watch",
+    "maintenance": "nothing to keep",
+}
+# The light of the newest window of live rows.
+LIGHTS = {
+    "green": ("pass", "Live rows as usual"),
+    "amber": ("warn", "Live rows have changed"),
+    "red": ("fail", "Alarm in the live rows"),
+    "none": ("", "Live rows not judged"),
+}
 CLAIMS = """
 ## Claims to check
 
@@ -55,7 +69,7 @@ def write_index() -> None:
         markdown(f"# {TITLE}\n{ABOUT}")
         + f'<div class="cards">{"".join(cards)}</div>'
         + markdown("## For every case")
-        + f"<ul>{shared}</ul>"
+        + f"<ul>{shared}{_score()}</ul>"
         + _claims(settings.cases)
     )
     project.write_text(page(title=TITLE, body=body), "reports", "index.html")
@@ -65,7 +79,9 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
     found = verdict["headline"]
     spread = found["high"] - found["low"]
     value, low, high = (to_spread(found[end], spread) for end in ("value", "low", "high"))
-    badge = ("pass", "Gate passed") if verdict["passed"] else ("fail", "Gate failed")
+    badges = [("pass", "Gate passed") if verdict["passed"] else ("fail", "Gate failed")]
+    watched = _watched(name) if verdict["passed"] else None
+    badges += [LIGHTS[watched["light"]]] if watched else []
     reasons = "".join(
         f"<li>{escape(c['check'])}: {escape(c['reason'])}</li>"
         for c in verdict["checks"]
@@ -79,10 +95,23 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
 <p class="headline">{value} <small>{low} to {high}</small></p>
 <p>{found["label"]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows,
 with its {found["confidence"]:.0%} interval, by <code>{found["model"]}</code>{_plainly(found)}</p>
-<p><span class="badge {badge[0]}">{badge[1]}</span></p>
-{f"<ul>{reasons}</ul>" if reasons else ""}
+<p>{" ".join(f'<span class="badge {kind}">{said}</span>' for kind, said in badges)}</p>
+{f"<ul>{reasons}</ul>" if reasons else ""}{_last_seen(watched)}
 <ul>{links}</ul>
 </section>"""
+
+
+def _watched(name: str) -> dict | None:
+    """What the monitor said of the case, if it has run."""
+    file = project.path("reports", "monitoring", f"{name}.json")
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _last_seen(watched: dict | None) -> str:
+    if watched is None:
+        return ""
+    when = f", {watched['window']}" if watched["window"] else ""
+    return f"<p>Live rows{escape(when)}: {escape(watched['reason'])}.</p>"
 
 
 def _plainly(found: dict) -> str:
@@ -104,6 +133,19 @@ def _link(step: str, case: str | None, passed: bool = True) -> str:
     if step in AFTER_GATE and not passed:
         return f"<li>{label}: {AFTER_GATE[step]}, because the gate failed</li>"
     return f'<li><a href="{page_of(step, case)}">{label}</a>: {TITLES[step]}</li>'
+
+
+def _score() -> str:
+    """A link to the scorecard with its score, if it has been written."""
+    file = project.path("reports", scorecard.RESULT)
+    if not file.is_file():
+        return ""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    score = f"{scorecard.shown(found['score'])} of {scorecard.shown(found['most'])}"
+    return (
+        f'<li><a href="{scorecard.PAGE}">scorecard</a>: {scorecard.TITLE}, {score}: '
+        f"{found['means']}</li>"
+    )
 
 
 def _claims(cases: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from truefit import project
 from truefit.project import InputError
 
 # Names that folders under reports/ and data/ have already.
-RESERVED_CASES = {"claims", "gate", "raw"}
+RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
 
 # NumPy takes any seed from 0; scikit-learn's must fit in 32 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -112,6 +112,13 @@ class Behaviour(_Strict):
         return self
 
 
+class Window(_Strict):
+    """What live rows are looked at together: those for which all expressions agree."""
+
+    name: str
+    by: list[str] = Field(min_length=1)
+
+
 class Case(_Strict):
     """One table and what is to be learned from it: a block under ``cases:``.
 
@@ -129,6 +136,8 @@ class Case(_Strict):
     id: str | None = None
     time: str | None = None
     production_from: int | float | str | None = None
+    learn_from: int | float | str | None = None
+    window: Window | None = None
     log_target: bool = False
     separator: str = Field(default=",", min_length=1, max_length=1)
     missing: list[str] = []
@@ -149,7 +158,7 @@ class Case(_Strict):
     map: list[str] = Field(default=[], max_length=2)
     gate: list[Limit] = []
 
-    @field_validator("production_from", mode="before")
+    @field_validator("production_from", "learn_from", mode="before")
     @classmethod
     def _number_or_text(cls, value: Any) -> Any:
         # Pydantic would say of each type in turn that it is not this one. A date without quotes
@@ -178,6 +187,8 @@ class Case(_Strict):
             raise ValueError("positive is for classification")
         if (self.time is None) != (self.production_from is None):
             raise ValueError("time and production_from go together")
+        if self.learn_from is not None and self.time is None:
+            raise ValueError("learn_from needs time and production_from")
         if len(self.map) == 1:
             raise ValueError("map takes two columns: east-west first, north-south second")
         if self.task == "regression" and self.costs is not None:
@@ -372,6 +383,64 @@ class Serving(_Strict):
         return self
 
 
+class Rule(_Strict):
+    """From which effect on something found counts, and when it is red."""
+
+    amber: float = Field(ge=0)
+    red: float = Field(ge=0)
+    patience: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Rule":
+        if self.red < self.amber:
+            raise ValueError(f"red is {self.red}, and must not be below amber, {self.amber}")
+        return self
+
+
+class Rules(_Strict):
+    """The rules of the monitor, by what they look at."""
+
+    missing: Rule
+    unseen: Rule
+    out_of_range: Rule
+    drift: Rule
+    unlike: Rule
+    predictions: Rule
+    target: Rule
+    bias: Rule
+    error: Rule
+    coverage: Rule
+    ranking: Rule
+
+
+class Monitoring(_Strict):
+    """Parameters of 07_monitoring."""
+
+    seed: Seed
+    window_rows: int = Field(ge=20)
+    least_rows: int = Field(ge=5)
+    false_alarms: float = Field(gt=0, le=0.2)
+    resamples: int = Field(ge=100)
+    components: int = Field(ge=1)
+    log: str | None
+    labels: str | None
+    every: Literal["hour", "day", "week", "month"]
+    rules: Rules
+
+
+class Maintenance(_Strict):
+    """Parameters of 08_maintenance."""
+
+    seed: Seed
+    windows: int = Field(ge=1)
+    newest: int = Field(ge=1)
+    every: int = Field(ge=1)
+    worth: float = Field(ge=0, lt=1)
+    folds: int = Field(ge=2)
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+
+
 class Params(_Strict):
     """The whole of ``params.yaml``."""
 
@@ -382,6 +451,8 @@ class Params(_Strict):
     evaluation: Evaluation
     export: Export
     serving: Serving
+    monitoring: Monitoring
+    maintenance: Maintenance
     search_spaces: SearchSpaces = SearchSpaces()
     compute: Compute = Compute()
     quick: dict[str, dict[str, Any]] = {}
@@ -408,7 +479,10 @@ class Params(_Strict):
         return self.cases[name]
 
 
-STEP_SECTIONS = ("data_prep", "regression_maths", "training", "evaluation", "export", "serving")
+STEP_SECTIONS = (
+    "data_prep", "regression_maths", "training", "evaluation", "export", "serving", "monitoring",
+    "maintenance",
+)  # fmt: skip
 
 # What a cell says when a thing is absent, rather than unknown. See Case.absent.
 ABSENT = "absent"

@@ -24,7 +24,7 @@ class Split(NamedTuple):
 def set_aside(
     tables: dict[str, pd.DataFrame], case: Case, *, production_share: float, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Set the live traffic aside before anybody looks at a row of it.
+    """Set the live traffic aside before anybody looks at a row of it, and what is too old.
 
     Parameters
     ----------
@@ -55,6 +55,13 @@ def set_aside(
             raise InputError(
                 f"params.yaml: production_from {case.production_from!r} leaves no row of "
                 f"{case.table} to learn from"
+            )
+    if case.learn_from is not None:
+        development = development[_since(development, case, "learn_from")]
+        if development.empty:
+            raise InputError(
+                f"params.yaml: learn_from {case.learn_from!r} leaves no row of {case.table} to "
+                f"learn from, because live rows begin at {case.production_from!r}"
             )
     _check_known(development, case)  # the exploration needs it, and no rule can mend it
     if case.time:
@@ -160,14 +167,18 @@ def _live_rows(table: pd.DataFrame, case: Case, share: float, seed: int) -> pd.S
             len(table), size=round(share * len(table)), replace=False
         )
         return pd.Series(np.isin(np.arange(len(table)), chosen), index=table.index)
-    if pd.api.types.is_numeric_dtype(table[case.time]) != isinstance(
-        case.production_from, int | float
-    ):
+    return _since(table, case, "production_from")
+
+
+def _since(table: pd.DataFrame, case: Case, key: str) -> pd.Series:
+    """The rows from the time on that a key of the case's block says."""
+    start = getattr(case, key)
+    if pd.api.types.is_numeric_dtype(table[case.time]) != isinstance(start, int | float):
         raise InputError(
-            f"params.yaml: production_from is {case.production_from!r}, which cannot be compared "
-            f"with the values of {case.time}, such as {table[case.time].tolist()[0]!r}"
+            f"params.yaml: {key} is {start!r}, which cannot be compared with the values of "
+            f"{case.time}, such as {table[case.time].tolist()[0]!r}"
         )
-    return table[case.time] >= case.production_from
+    return table[case.time] >= start
 
 
 def _check_target(rows: pd.DataFrame, case: Case) -> None:

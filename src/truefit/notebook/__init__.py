@@ -15,6 +15,7 @@ from truefit.notebook.run import (  # noqa: E402
     notebook_of,
     page_of,
     run,
+    run_aside,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "notebook_of",
     "page_of",
     "run",
+    "run_aside",
 ]

@@ -49,7 +49,7 @@ def render(
     notebook: "NotebookNode",
     *,
     title_context: str,
-    home: str = "../index.html",
+    home: str | None = "../index.html",
     source: str | None = None,
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
@@ -67,8 +67,8 @@ def render(
         Executed, in nbformat 4.
     title_context : str
         What the notebook is about, such as "House sales in Ames". Stands above the title.
-    home : str
-        Relative address of the front page.
+    home : str, optional
+        Relative address of the front page; None if there is none beside the page.
     source : str, optional
         Relative address of the executed notebook itself.
     links : sequence of (str, str)
@@ -97,7 +97,7 @@ def render(
         if cell.source.strip() and not dropped & _tags(cell) and cell.cell_type != "raw"
     ]
     targets = {Path(href).stem: href for _, href in links if href}
-    writer = _Writer(targets | {Path(home).stem: home})
+    writer = _Writer(targets | ({Path(home).stem: home} if home else {}))
     parts: list[str] = []
     for kind, group in groups(cells):
         # In a claim the code is the matter itself, but for the last cell, which says what is true.

@@ -25,6 +25,8 @@ STEPS = {
     "evaluation": "04",
     "export": "05",
     "serving": "06",
+    "monitoring": "07",
+    "maintenance": "08",
 }
 # Steps that are about no table of a user's: each runs once, not once for each case.
 WITHOUT_CASE = {"regression_maths"}
@@ -134,37 +136,107 @@ def run(
         If a cell fails otherwise; the message has the cell's error and where the partial
         notebook lies.
     """
-    name = _step(step)
-    settings = params.load()
-    about = _about(name, case, settings)
-    defaults = settings.quickened(name) if quick else getattr(settings, name)
-    values = params.override(name, defaults, dict(changes or {}))
-    top, page = project.root(), page_of(name, case)
+    name, top = _step(step), project.root()
+    page = page_of(name, case)
     staging = top / ".staging" / _name(name, case)
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-
-    report = staging / "reports" / page
-    executed = report.with_suffix(".ipynb")
-    executed.parent.mkdir(parents=True)
-    shown = sys.stderr.isatty() if progress is None else progress
-    given = ({} if case is None else {"case": case}) | values
-    _execute(top / "notebooks" / f"{notebook_of(name)}.ipynb", executed, given, staging, shown)
+    about, notebook = _run_staged(name, case, changes, staging, quick, progress)
 
     from truefit.notebook.render import render
 
-    notebook = normalise(executed, top, staging)
     html = render(
         notebook,
         title_context=about,
         home=_from(page, "index.html"),
-        source=executed.name,
+        source=f"{notebook_of(name)}.ipynb",
         links=_links(name, case),
     )
-    report.write_text(html, encoding="utf-8", newline="\n")
+    (staging / "reports" / page).write_text(html, encoding="utf-8", newline="\n")
     _write_claims(notebook, page, Path("reports", "claims", claims_of_run(name, case)), staging)
     _publish(staging, top)
     return top / "reports" / page
+
+
+def run_aside(
+    step: str,
+    case: str | None,
+    changes: Mapping[str, str],
+    page: Path,
+    *,
+    progress: bool | None = None,
+) -> dict[str, str]:
+    """Execute the notebook of a step as `run` does, and write its page alone, to any place.
+
+    Nothing in the project changes. The page has no links, because nothing lies beside it.
+
+    Parameters
+    ----------
+    step, case, changes, progress
+        As for `run`.
+    page : Path
+        To be written, whole or not at all.
+
+    Returns
+    -------
+    dict
+        What the notebook would have written to ``reports/`` beside its page: the text of each file
+        by its path there.
+
+    Raises
+    ------
+    InputError
+        If the page cannot be written there, too.
+    """
+    if page.is_dir() or not page.parent.is_dir():
+        what = "a folder" if page.is_dir() else f"in {page.parent}, which is no folder"
+        raise InputError(f"the page {page} cannot be written: it is {what}")
+    name = _step(step)
+    # Of this process alone: another may do the same, or run the stage.
+    staging = project.root() / ".staging" / f"{_name(name, case)}-{os.getpid()}"
+    try:
+        about, notebook = _run_staged(name, case, changes, staging, False, progress)
+    except KeyboardInterrupt:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    reports = staging / "reports"
+    found = {
+        file.relative_to(reports).as_posix(): file.read_text(encoding="utf-8")
+        for file in reports.rglob("*.*")
+        if file.suffix not in (".html", ".ipynb")
+    }
+    shutil.rmtree(staging)
+
+    from truefit.notebook.render import render
+
+    html = render(notebook, title_context=about, home=None)
+    try:
+        with project.replacing(page) as partial:
+            partial.write_text(html, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"the page {page} cannot be written: {error.strerror}") from None
+    return found
+
+
+def _run_staged(
+    step: str,
+    case: str | None,
+    changes: Mapping[str, str] | None,
+    staging: Path,
+    quick: bool,
+    progress: bool | None,
+) -> tuple[str, Any]:
+    """Execute a notebook, all of whose files go to a fresh folder; what it is about, and itself."""
+    settings = params.load()
+    about = _about(step, case, settings)
+    defaults = settings.quickened(step) if quick else getattr(settings, step)
+    values = params.override(step, defaults, dict(changes or {}))
+    top = project.root()
+    shutil.rmtree(staging, ignore_errors=True)
+    executed = (staging / "reports" / page_of(step, case)).with_suffix(".ipynb")
+    executed.parent.mkdir(parents=True)
+    shown = sys.stderr.isatty() if progress is None else progress
+    given = ({} if case is None else {"case": case}) | values
+    _execute(top / "notebooks" / f"{notebook_of(step)}.ipynb", executed, given, staging, shown)
+    return about, normalise(executed, top, staging)
 
 
 def _step(step: str) -> str:

@@ -1,0 +1,221 @@
+"""Rows that a model answered, window by window, and the rows that it is known by."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from truefit.bundle import Bundle
+from truefit.metrics import truth
+from truefit.monitoring.density import UsualRows, fit_usual
+from truefit.params import ABSENT, Case
+from truefit.project import InputError
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Rows that a model answered, in the order of their time; all parts share one RangeIndex."""
+
+    rows: pd.DataFrame  # the columns that the model takes, as far as known; a gap is None or NaN
+    answers: pd.DataFrame  # score: prediction or probability of the positive class; low and high
+    truth: pd.Series  # the target, or 1 for the positive class and 0; NaN while it is not known
+    windows: pd.Series  # the name of each row's window; they follow in order of first appearance
+    ids: pd.Series  # what a person finds a row by
+    notes: tuple[str, ...] = ()  # what was left out or is odd, in sentences
+
+    def take(self, at: Sequence[int] | np.ndarray) -> "Traffic":
+        """Some of the rows, by position or by a mask."""
+        return replace(
+            self,
+            rows=self.rows.loc[at].reset_index(drop=True),
+            answers=self.answers.loc[at].reset_index(drop=True),
+            truth=self.truth.loc[at].reset_index(drop=True),
+            windows=self.windows.loc[at].reset_index(drop=True),
+            ids=self.ids.loc[at].reset_index(drop=True),
+        )
+
+    def window(self, name: str) -> "Traffic":
+        """The rows of one window."""
+        return self.take((self.windows == name).to_numpy())
+
+    @property
+    def names(self) -> list[str]:
+        """The windows, in their order."""
+        return list(self.windows.unique())
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is usual, to compare a window with.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model, whose manifest has the range and the categories of each column.
+    rows : DataFrame
+        The columns that the model takes, of the training rows and the test rows.
+    held : Traffic
+        The test rows with their answers, which tell what errors are usual.
+    usual : UsualRows
+        Tells rows that are unlike any in training.
+    clock : frozenset of str
+        Columns that tell the time. They differ from window to window whatever happens, so they
+        are not compared.
+    """
+
+    bundle: Bundle
+    rows: pd.DataFrame
+    held: Traffic
+    usual: UsualRows
+    clock: frozenset[str]
+
+    def unlike(self, traffic: Traffic) -> np.ndarray:
+        """Which rows are unlike any in training."""
+        return self.usual.unlike(traffic.rows.drop(columns=self.clock, errors="ignore"))
+
+    @cached_property
+    def held_unlike(self) -> np.ndarray:
+        """Which of the test rows are."""
+        return self.unlike(self.held)
+
+    def columns(self, traffic: Traffic) -> list:
+        """The columns of the manifest to compare: known in the traffic, and telling no time."""
+        known = [c for c in self.bundle.inputs if c.name in traffic.rows]
+        return [c for c in known if c.name not in self.clock]
+
+
+def baseline(
+    bundle: Bundle,
+    case: Case,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    components: int,
+    seed: int,
+) -> Baseline:
+    """What is usual for a model: its training rows, and its answers to the test rows.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    case : Case
+        Its block in ``params.yaml``.
+    train, test : DataFrame
+        From the step data_prep.
+    components : int
+        Most normal distributions in the mixture that describes usual rows.
+    seed : int
+        Of that mixture.
+    """
+    clock = clock_columns(case)
+    held = answered(bundle, case, test, pd.Series("test rows", index=range(len(test))))
+    learned = model_rows(bundle, train)
+    telling = [c for c in held.rows if c not in clock]
+    usual = fit_usual(learned[telling], held.rows[telling], components=components, seed=seed)
+    rows = pd.concat([learned, held.rows], ignore_index=True)
+    return Baseline(bundle, rows, held, usual, clock)
+
+
+def replay(
+    bundle: Bundle, case: Case, production: pd.DataFrame, *, window_rows: int, seed: int
+) -> Traffic:
+    """The live rows of a case, as if they were sent now, window by window, labels known.
+
+    A window is what the case's block says; without a word there, rows with the same time. Without
+    a time the rows come in a random order, because that of a file says nothing certain about
+    when they were; a window is ``window_rows`` of them, and the last one takes what is left beyond
+    whole ones.
+
+    Raises
+    ------
+    InputError
+        If there are no live rows, or the block's expressions do not work on them.
+    """
+    if production.empty:
+        raise InputError(
+            f"{case.table} has no live rows to watch: give production_from and time, raise "
+            "data_prep.production_share, or watch a service's log"
+        )
+    if not (case.window or case.time):
+        production = production.sample(frac=1, random_state=seed)
+    return answered(bundle, case, *in_windows(production, case, window_rows))
+
+
+def in_windows(frame: pd.DataFrame, case: Case, window_rows: int) -> tuple[pd.DataFrame, pd.Series]:
+    """Rows in the order of their windows, and the name of each row's window; see `replay`."""
+    frame = frame.reset_index(drop=True)
+    keys = _window_keys(frame, case, window_rows)
+    keys = keys.sort_values(list(keys), kind="stable")
+    names = keys.apply(lambda row: "-".join(_plain(v) for v in row), axis=1)
+    return frame.loc[keys.index].reset_index(drop=True), names.reset_index(drop=True)
+
+
+def answered(bundle: Bundle, case: Case, frame: pd.DataFrame, windows: pd.Series) -> Traffic:
+    """Rows of a prepared table with the model's answers."""
+    frame = frame.reset_index(drop=True)
+    answers = pd.DataFrame({"score": bundle.score(frame)})
+    if not bundle.manifest.classes and (ends := bundle.interval(answers["score"])):
+        answers["low"], answers["high"] = ends
+    known = frame[case.target].notna()
+    actual = pd.Series(np.nan, index=frame.index)
+    actual[known] = truth(frame.loc[known, case.target], case).astype(float)
+    ids = frame[case.id] if case.id else pd.Series(frame.index + 1)
+    return Traffic(model_rows(bundle, frame), answers, actual, windows, ids.rename("id"))
+
+
+def model_rows(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that the model takes, as a service gets them: what a row has none of is a gap."""
+    rows = frame[[c.name for c in bundle.inputs]].reset_index(drop=True)
+    none = {c.name: rows[c.name].where(rows[c.name] != ABSENT) for c in bundle.inputs if c.absent}
+    return rows.assign(**none)
+
+
+def errors(traffic: Traffic, case: Case) -> pd.Series:
+    """How far each truth lies above its prediction; NaN where no label has come.
+
+    The logarithm of their ratio where the model learns the logarithm of the target, else their
+    difference; in a classification the difference of truth (1 or 0) and probability.
+    """
+    actual, said = traffic.truth, traffic.answers["score"]
+    if case.log_target:
+        return np.log(actual / said)
+    return actual - said
+
+
+def clock_columns(case: Case) -> frozenset[str]:
+    """The columns that tell when a row came: the time, and what windows are made of."""
+    by = case.window.by if case.window else []
+    named = {name for expression in by for name in re.findall(r"[A-Za-z_]\w*", expression)}
+    return frozenset(named | ({case.time} if case.time else set()))
+
+
+def _window_keys(frame: pd.DataFrame, case: Case, window_rows: int) -> pd.DataFrame:
+    by = case.window.by if case.window else [case.time] if case.time else []
+    if not by:
+        n = max(1, len(frame) // window_rows)
+        block = np.minimum(np.arange(len(frame)) // window_rows, n - 1) + 1
+        return pd.DataFrame({"block": block}, index=frame.index)
+    return pd.DataFrame({i: _evaluated(frame, e) for i, e in enumerate(by)})
+
+
+def _evaluated(frame: pd.DataFrame, expression: str) -> pd.Series:
+    try:
+        found = frame.eval(expression, engine="python")
+    except Exception as error:  # eval raises whatever the expression does wrong
+        why = " ".join(str(error).split())
+        raise InputError(f"params.yaml: the window {expression!r} does not work: {why}") from None
+    if not isinstance(found, pd.Series):
+        raise InputError(f"params.yaml: the window {expression!r} says nothing about a row")
+    if found.isna().any():
+        raise InputError(
+            f"params.yaml: the window {expression!r} has no value in {int(found.isna().sum())} of "
+            "the live rows; use columns without gaps"
+        )
+    return found
+
+
+def _plain(value) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

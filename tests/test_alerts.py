@@ -1,0 +1,99 @@
+"""Prometheus judges the monitor's findings as the monitor itself does."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT, run_truefit
+from prometheus_client.parser import text_string_to_metric_families
+from ruamel.yaml import YAML
+from test_monitoring import findings, plant, rows_of
+
+from truefit.monitoring.prometheus import FIGURES, metrics_text
+
+RULES = ROOT / "deploy" / "prometheus" / "monitoring.yml"
+
+
+@pytest.fixture
+def promtool():
+    found = shutil.which("promtool")
+    if not found and "TRUEFIT_ALL_TOOLS" not in os.environ:
+        pytest.skip("promtool is not installed")
+    return found
+
+
+def test_the_rules_that_ship_are_those_of_params_yaml():
+    made = run_truefit("alerts", cwd=ROOT)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout == RULES.read_text(encoding="utf-8")
+
+
+def one_month(month: str):
+    found = findings("computers")
+    return found[found["window"] == month]
+
+
+def renamed():
+    rows = rows_of("credit")
+    return plant("credit", rows=rows.assign(home=rows["home"].replace("rent", "let")))
+
+
+def sampled(found) -> dict[str, list]:
+    text = metrics_text(found, "mine")
+    return {f.name: f.samples for f in text_string_to_metric_families(text)}
+
+
+def test_the_metrics_say_what_was_found_in_the_newest_window():
+    found = sampled(findings("computers"))
+    assert set(found) == {f"truefit_monitor_{figure}" for figure in FIGURES}
+    newest = one_month("35").set_index(["rule", "subject"])
+    for figure in FIGURES:
+        samples = found[f"truefit_monitor_{figure}"]
+        assert len(samples) == len(newest)
+        for sample in samples:
+            key = sample.labels["rule"], sample.labels["subject"]
+            assert sample.value == pytest.approx(newest.loc[key, figure], rel=1e-5)
+
+
+def test_nothing_judged_gives_no_metric_and_no_error():
+    assert not any(sampled(findings("computers").iloc[:0]).values())
+
+
+def selector(labels: dict[str, str]) -> str:
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
+
+
+@pytest.mark.parametrize(
+    "found", [*map(one_month, ("13", "14", "25")), renamed()], ids=["13", "14", "25", "renamed"]
+)
+def test_prometheus_shows_the_lights_that_the_monitor_shows(promtool, tmp_path, found):
+    series = [
+        {"series": s.name + selector(s.labels), "values": f"{s.value!r}x5"}
+        for samples in sampled(found).values()
+        for s in samples
+    ]
+    lit = found[found["light"] != "green"]
+    assert len(lit)
+    expected = [
+        {"labels": selector(row), "value": 1}
+        for row in lit[["rule", "subject", "light"]].to_dict("records")
+    ]
+    lights = 'sum by (rule, subject, light) (ALERTS{alertname=~"TruefitMonitor.*"})'
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {"interval": "1m", "input_series": series,
+             "promql_expr_test": [{"expr": lights, "eval_time": "3m", "exp_samples": expected}]}
+        ],
+    }  # fmt: skip
+    file = tmp_path / "test.yml"
+    YAML().dump(test, file)
+    run = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_promtool_accepts_the_rules(promtool):
+    run = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
