@@ -19,6 +19,15 @@ NEEDED = (
 )
 
 
+SLOWEST = ("test_pipeline.py", "test_bad_input.py", "test_papermill.py", "test_search.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the slowest files begin."""
+    place = {name: i for i, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 def copy_project(target: Path, *, reports: bool = False) -> Path:
     """Copy what the pipeline reads to ``target``, and on request the committed reports."""
     target.mkdir(parents=True)

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_truefit
@@ -27,6 +29,17 @@ def test_the_rules_that_ship_are_those_of_params_yaml():
     made = run_truefit("alerts", cwd=ROOT)
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == RULES.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_whoever_reads_only_the_first_lines_sees_no_traceback(unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [Path(sys.executable).with_name("truefit"), "alerts"]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, cwd=ROOT, env=env, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def one_month(month: str):
@@ -54,6 +67,15 @@ def test_the_metrics_say_what_was_found_in_the_newest_window():
         for sample in samples:
             key = sample.labels["rule"], sample.labels["subject"]
             assert sample.value == pytest.approx(newest.loc[key, figure], rel=1e-5)
+
+
+def test_the_metrics_keep_what_the_last_labels_said():
+    found = findings("computers")
+    unlabelled = (found["window"] == "35") & (found["group"] == "labels")
+    told = sampled(found[~unlabelled])["truefit_monitor_effect"]
+    (bias,) = (sample.value for sample in told if sample.labels["rule"] == "bias")
+    (last,) = one_month("34").query("rule == 'bias'")["effect"]
+    assert bias == pytest.approx(last, rel=1e-5)
 
 
 def test_nothing_judged_gives_no_metric_and_no_error():

@@ -1,10 +1,13 @@
 """A mistake ends in one sentence and changes nothing; a good block runs the whole life cycle."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 
@@ -291,3 +294,16 @@ def test_one_block_runs_a_classification_of_one_s_own(truefit, clone):
     assert scored["probability"].between(0, 1).all()
     positive = rows["default"] == "1"
     assert scored.loc[positive, "probability"].mean() > scored.loc[~positive, "probability"].mean()
+
+
+def test_two_runs_from_one_folder_do_not_disturb_each_other(truefit, clone):
+    cells = [new_markdown_cell("# Slow"), new_code_cell("import time; time.sleep(2)")]
+    slow = new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+    for step in ("02_regression_maths", "01_data_prep"):
+        nbformat.write(slow, clone / "notebooks" / f"{step}.ipynb")
+    write(clone, HOUSES, houses())
+    runs = [("02_regression_maths",), ("01_data_prep", "--case", "mine")]
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda run: truefit("run", *run, cwd=clone), runs))
+    assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert not list(clone.glob("kernel*"))

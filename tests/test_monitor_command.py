@@ -128,6 +128,8 @@ def test_red_in_the_newest_window_is_an_exit_code_of_its_own(project, tmp_path):
         (("--log", "nowhere"), "there is no log in"),
         (("--log", ".", "--output", "no/page.html"), "the page no/page.html cannot be written"),
         (("--log", ".", "--output", "."), "the page . cannot be written: it is a folder"),
+        (("--log", ".", "--metrics", "no/m.prom"), "no/m.prom cannot be written: its folder is"),
+        (("--log", ".", "--metrics", "."), ". cannot be written: it is a folder"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_the_last_page(options, said, project, tmp_path):
@@ -142,4 +144,4 @@ def test_a_mistake_is_one_sentence_and_leaves_the_last_page(options, said, proje
 
 def test_the_help_says_what_cron_needs(tmp_path):
     done = run_truefit("monitor", "--help", cwd=tmp_path, env={"COLUMNS": "200"})
-    assert "The exit code is 3 if the newest window is red" in done.stdout
+    assert "The exit code is 3 if the newest window is red or" in done.stdout

@@ -112,6 +112,40 @@ def test_nothing_is_concluded_from_eight_rows():
     assert (board["rows"], board["labelled"], board["light"]) == (8, 8, "")
 
 
+def later(name: str, **changed: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """What the monitor finds in two windows of unchanged rows, the second not labelled yet."""
+    before, traffic = unchanged(name, 1, 2)
+    first = traffic.windows == "0"
+    usual_parts = {"rows": traffic.rows, "truth": traffic.truth}
+    parts = {p: changed.get(p, was).where(first, was) for p, was in usual_parts.items()}
+    parts["truth"] = parts["truth"].where(first)
+    return monitoring.watch(before, replace(traffic, **parts), block(name), CHOSEN)
+
+
+def test_what_the_last_labels_said_holds_until_others_come():
+    found = later("ames", truth=unchanged("ames", 1, 2)[1].truth * 0.8)
+    assert of(found, window="1", light="red").empty
+    assert monitoring.light(found, "1") == "red"
+    retrain, reason = monitoring.advice(found, "1")
+    assert retrain and reason == f"{monitoring.headline(found, '0')} (in 0, the newest with labels)"
+    assert "% lower than predicted" in reason
+
+
+def test_labels_of_rows_that_were_broken_are_no_reason_to_retrain():
+    traffic = unchanged("ames", 1, 2)[1]
+    rows = traffic.rows.assign(overall_qual=np.nan)
+    found = later("ames", rows=rows, truth=traffic.truth * 0.8)
+    retrain, reason = monitoring.advice(found, "1")
+    assert not retrain and reason.startswith("mend the data first: overall_qual has gone missing")
+
+
+def test_what_is_amber_has_a_reason():
+    amber = findings("computers").query("window == '13' and found")
+    assert monitoring.light(findings("computers"), "13") == "amber"
+    reason = monitoring.advice(findings("computers"), "13").reason
+    assert reason.removeprefix("nothing to do yet: ") in set(amber["reason"])
+
+
 # Silence
 
 

@@ -385,6 +385,7 @@ def test_the_comparison_says_in_words_and_points_what_the_service_counts(shadowe
         assert f"{round(100 * share, 1):g}\N{NO-BREAK SPACE}%" in said
     assert ("above" if shadow["difference"]["mean"] > 0 else "below") in said
     expect(page.locator("#caution")).to_contain_text("cannot say which of the two is better")
+    expect(page.locator("#caution")).to_contain_text("compares the two on the rows that both")
     expect(page.locator("#command")).to_contain_text("truefit monitor")
     points = page.locator("#plot circle")
     assert points.count() == 500 == len(shadow["pairs"])

@@ -454,6 +454,15 @@ def unborn(repo: Path) -> None:
     git(repo, "init", "--quiet")
 
 
+# As if the gate had stopped the model that came after the bundle's.
+TRAINED = f"""\
+stages:
+  training@{CASE}:
+    cmd: truefit run
+    outs:
+    - path: exported
+      md5: {"0" * 32}.dir
+"""
 REFUSED = {
     "another bundle in the folder": (
         write(f"{BUNDLE}/manifest.json", "{}"), "is not the file that the last commit's dvc.lock"),
@@ -464,6 +473,8 @@ REFUSED = {
         write("dvc.yaml", DVC_YAML + "\n# more"), "dvc.yaml has changes that are not committed"),
     "no bundle in the lock": (
         committed(lock(BUNDLE, "models/else")), "the last commit's dvc.lock names no bundle"),
+    "a model that came no further": (
+        committed(lock("stages:\n", TRAINED)), "bundle was made from another exported than its"),
     "a conflict in the lock": (
         committed(lock("stages:", "<<<<<<< ours\nstages:")), "cannot be read"),
     "not an artifact": (

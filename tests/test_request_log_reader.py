@@ -360,6 +360,7 @@ def test_an_entry_of_the_first_schema_is_read(keep):
 def test_a_log_without_the_bundle_s_answers_is_refused(keep):
     said = sentence(keep(entry(2, version="0123456789ab"), entry(1, version="ba9876543210")))
     assert f"answered by version {bundle('computers').version}" in said
+    assert "git checkout computers@VERSION and dvc checkout" in said
     assert "0123456789ab (2 rows), ba9876543210 (1 row)" in said
 
 
@@ -605,7 +606,8 @@ def test_labels_that_repeat_or_contradict_are_said(houses, tmp_path):
     assert found.notes == (
         f"{file} repeats a label that is there already (526301100)",
         f"{file} has different labels for 1 row (526350040), which count as not labelled",
-        f"4 labels of {file} are for rows that the log does not have (1, 2, 3, …)",
+        f"4 labels of {file} are for rows that the log does not have, or that are left out "
+        "(1, 2, 3, …)",
         "1 labelled row was predicted more than once (526301100); each prediction has the label",
     )
 

@@ -1,6 +1,7 @@
 """The command ``truefit``: run steps, write the front page, score a table."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,12 +14,18 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all went well, 1 after an expected mistake (its sentence goes to stderr), 3 when
-        what is monitored is red; argparse ends with 2 what it cannot read.
+        0 when all went well, 1 after an expected mistake (its sentence goes to stderr) or where
+        nobody reads the output to its end, 3 when what is monitored is red; argparse ends with 2
+        what it cannot read.
     """
     parsed = _parser().parse_args(arguments)
     try:
-        return parsed.command(parsed) or 0
+        code = parsed.command(parsed) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the output, head for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except TruefitError as error:
         print(f"truefit: {error}", file=sys.stderr)
         return 1
@@ -113,8 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         help="watch a running service: what changed in its requests and answers",
         description="Writes the page of 07_monitoring for the log of a service, which may be "
         "running.",
-        epilog="The exit code is 3 if the newest window is red, 0 if it is green or amber or no "
-        "window has enough rows, and 1 after a mistake, so that cron or CI can act on it.",
+        epilog="The exit code is 3 if the newest window is red or the newest labels were, 0 if "
+        "they are green or amber or no window has enough rows, and 1 after a mistake, so that cron "
+        "or CI can act on it.",
     )
     add = monitor.add_argument
     add("--case", required=True, help="a block under cases: in params.yaml")
@@ -252,8 +260,12 @@ def _monitor(parsed: argparse.Namespace) -> int:
     import json
 
     from truefit.notebook import run_aside
+    from truefit.project import InputError
 
     page = parsed.output or Path(f"monitoring-{parsed.case}.html")
+    if parsed.metrics and (parsed.metrics.is_dir() or not parsed.metrics.parent.is_dir()):
+        what = "it is a folder" if parsed.metrics.is_dir() else "its folder is not there"
+        raise InputError(f"{parsed.metrics} cannot be written: {what}")
     # The notebook runs in another folder than the caller, and its parameters are YAML.
     given = {"log": parsed.log.absolute(), "labels": parsed.labels and parsed.labels.absolute()}
     changes = {

@@ -96,7 +96,7 @@ def _card(name: str, case: params.Case, verdict: dict) -> str:
 <p>{found["label"]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows,
 with its {found["confidence"]:.0%} interval, by <code>{found["model"]}</code>{_plainly(found)}</p>
 <p>{" ".join(f'<span class="badge {kind}">{said}</span>' for kind, said in badges)}</p>
-{f"<ul>{reasons}</ul>" if reasons else ""}{_last_seen(watched)}
+{f"<ul>{reasons}</ul>" if reasons else ""}{_last_seen(watched, case)}
 <ul>{links}</ul>
 </section>"""
 
@@ -107,10 +107,11 @@ def _watched(name: str) -> dict | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _last_seen(watched: dict | None) -> str:
+def _last_seen(watched: dict | None, case: params.Case) -> str:
     if watched is None:
         return ""
-    when = f", {watched['window']}" if watched["window"] else ""
+    name = case.window.name if case.window else "window"
+    when = f", {name} {watched['window']}" if watched["window"] else ""
     return f"<p>Live rows{escape(when)}: {escape(watched['reason'])}.</p>"
 
 

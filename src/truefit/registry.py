@@ -301,6 +301,12 @@ class Registry:
                 raise InputError(
                     f"what dvc.lock says of {self.case} is not committed; commit it first"
                 )
+        if newer := self._newer(_yaml(self.shown(commit, "dvc.lock"))):
+            raise InputError(
+                f"the last commit's bundle was made from another {newer} than its dvc.lock names, "
+                "as if a newer model had not passed the gate; run dvc repro and commit dvc.lock, "
+                "or name a version with --version"
+            )
         for path, md5 in files.items():
             if (self.root / path).exists() and _md5(self.root / path) != md5:
                 raise InputError(
@@ -317,6 +323,18 @@ class Registry:
         """What a lock says of the case's stages and bundle."""
         own = [stage for name, stage in lock["stages"].items() if name.endswith(f"@{self.case}")]
         return [own, self._outs(lock)]
+
+    def _newer(self, lock: dict) -> str | None:
+        """A file that was made anew after the bundle was made from it, if there is one."""
+        stages = lock["stages"].values()
+        made = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", ())}
+        bundle = self._outs(lock).keys()
+        for stage in stages:
+            if bundle & {out["path"] for out in stage.get("outs", ())}:
+                for dep in stage.get("deps", ()):
+                    if made.get(dep["path"], dep.get("md5")) != dep.get("md5"):
+                        return dep["path"]
+        return None
 
     def files(self, commit: str) -> dict[str, str]:
         """MD5 by path of the bundle's files in a commit's lock; empty if it names no bundle."""

@@ -89,7 +89,7 @@ def plant(
     gone = window.rows[some[0].name]
     values = gone.where(gone.isna())
     yield Fault(name, "missing", some[0].name, _changed(baseline, window, some[0].name, values))
-    up = f"{case.positive} in {100 * MORE:.0f} % more rows" if case.positive else None
+    up = f"{case.target} {case.positive} in {100 * MORE:.0f} % more rows" if case.positive else None
     name = up or f"{case.target} {100 * HIGHER:.0f} % higher"
     yield Fault(name, "bias", case.target, _level_up(draw(name), case))
     name = f"{case.target} mixed up"

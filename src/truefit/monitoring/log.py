@@ -301,7 +301,9 @@ class _Gathered:
         answered = ", ".join(f"{v} ({_count(rows, 'row')})" for v, (rows, _) in others.items())
         return (
             f"no row in {source} was answered by version {self._bundle.version}, which is the "
-            f"bundle in {self._bundle.folder}; they were answered by {answered}"
+            f"bundle in {self._bundle.folder}; they were answered by {answered}; to watch another "
+            f"version, run this in a clone after git checkout {case_name}@VERSION and dvc checkout "
+            "(truefit registry lists them)"
         )
 
     def _others(self) -> dict[str, tuple[int, set[str]]]:
@@ -586,7 +588,7 @@ def join(traffic: Logged, labels: Labels) -> Logged:
     if n := len(unknown):
         notes.append(
             f"{_count(n, 'label')} of {labels.source} {_are(n)} for rows that the log does not "
-            f"have ({_some(unknown)})"
+            f"have, or that are left out ({_some(unknown)})"
         )
     labelled = names[names.isin(labels.values.index)]
     if n := int(labelled[labelled.duplicated()].nunique()):

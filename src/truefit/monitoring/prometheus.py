@@ -11,7 +11,7 @@ import pandas as pd
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from truefit.digits import number
-from truefit.monitoring.rules import GROUP_OF
+from truefit.monitoring.rules import GROUP_OF, standing
 from truefit.params import Monitoring
 
 # What each rule is about, after the words "{{ subject }} of {{ case }}".
@@ -41,7 +41,7 @@ HEAD = """\
 
 
 def metrics_text(findings: pd.DataFrame, case: str) -> str:
-    """The findings of the newest window that was judged, in Prometheus's text format.
+    """What is known since the newest window that was judged, in Prometheus's text format.
 
     Parameters
     ----------
@@ -50,9 +50,7 @@ def metrics_text(findings: pd.DataFrame, case: str) -> str:
     case : str
     """
     registry = CollectorRegistry()
-    newest = (
-        findings[findings["window"] == findings["window"].iloc[-1]] if len(findings) else findings
-    )
+    newest = standing(findings, findings["window"].iloc[-1]) if len(findings) else findings
     for figure, about in FIGURES.items():
         name = f"truefit_monitor_{figure}"
         gauge = Gauge(name, about, ["case", "rule", "subject"], registry=registry)

@@ -138,31 +138,62 @@ def lights(traffic: Traffic, findings: pd.DataFrame) -> pd.DataFrame:
 def headline(findings: pd.DataFrame, window: str) -> str:
     """What is most worth knowing of a window, in a sentence: what explains the rest comes first."""
     here = findings[(findings["window"] == window) & findings["found"]]
-    if here.empty:
-        return "nothing unusual was found"
+    return "nothing unusual was found" if here.empty else _foremost(here)["reason"]
+
+
+def _foremost(found: pd.DataFrame) -> pd.Series:
+    """The finding that is most worth knowing."""
     causes = ["missing", "unseen", "ranking", "bias", "error", "coverage", "drift"]
     order = {rule: i for i, rule in enumerate(causes)}
-    rank = here.assign(
-        level=-here["light"].map(LIGHTS.index),
-        no_fault=~here["fault"],
-        cause=here["rule"].map(order).fillna(len(order)),
-        size=-here["effect"].abs(),
+    rank = found.assign(
+        level=-found["light"].map(LIGHTS.index),
+        no_fault=~found["fault"],
+        cause=found["rule"].map(order).fillna(len(order)),
+        size=-found["effect"].abs(),
     )
-    first = rank.sort_values(["no_fault", "level", "cause", "size"], kind="stable").iloc[0]
-    return first["reason"]
+    return rank.sort_values(["no_fault", "level", "cause", "size"], kind="stable").iloc[0]
+
+
+def standing(findings: pd.DataFrame, window: str) -> pd.DataFrame:
+    """What is known when a window ends: its own findings, and those of the newest labels.
+
+    Labels come late. Until those of the window have come, what the last ones said holds on; a
+    monitor that forgot it would never speak of errors.
+    """
+    here = (findings["window"] == window).to_numpy()
+    labels = (findings["group"] == "labels").to_numpy()
+    so_far = np.arange(len(findings)) <= np.flatnonzero(here).max(initial=-1)
+    last = findings["window"][labels & so_far].iloc[-1:]
+    return findings[here | labels & findings["window"].isin(last).to_numpy()]
+
+
+def light(findings: pd.DataFrame, window: str) -> str:
+    """The worst light of what is `standing` when a window ends."""
+    return max(standing(findings, window)["light"], key=LIGHTS.index, default="")
 
 
 def advice(findings: pd.DataFrame, window: str) -> Advice:
     """Whether a model of newer rows is what helps in a window, and why or why not."""
-    here = findings[(findings["window"] == window) & (findings["light"] == "red")]
-    faults = here[here["fault"]]
-    worse = here[here["rule"].isin(RETRAIN)]
+    known = standing(findings, window)
+    found, red = known[known["found"]], known[known["light"] == "red"]
+    worse = red[red["rule"].isin(RETRAIN)]
+    # Labels are off for what was wrong with the inputs at their time, even if that is mended now.
+    at = findings["window"].isin(known["window"]) & (findings["light"] == "red")
+    faults = findings[at & findings["fault"]]
+
+    def why(some: pd.DataFrame) -> str:
+        first = _foremost(some)
+        late = f" (in {first['window']}, the newest with labels)"
+        return first["reason"] + late * (first["window"] != window)
+
     if len(faults):
-        return Advice(False, f"mend the data first: {headline(findings, window)}")
+        return Advice(False, f"mend the data first: {why(faults)}")
     if len(worse):
-        return Advice(True, headline(worse, window))
-    if len(here):
-        return Advice(False, f"look, but do not retrain for it: {headline(here, window)}")
+        return Advice(True, why(worse))
+    if len(red):
+        return Advice(False, f"look, but do not retrain for it: {why(red)}")
+    if len(found):
+        return Advice(False, f"nothing to do yet: {why(found)}")
     return Advice(False, "nothing that a new model would mend")
 
 

@@ -6,6 +6,7 @@ QuickJS. The page therefore carries no script for its maths, and reads the same 
 """
 
 import html
+import posixpath
 import re
 import sys
 from base64 import b64encode
@@ -97,7 +98,10 @@ def render(
         if cell.source.strip() and not dropped & _tags(cell) and cell.cell_type != "raw"
     ]
     targets = {Path(href).stem: href for _, href in links if href}
-    writer = _Writer(targets | ({Path(home).stem: home} if home else {}))
+    if home:  # and the other page that is about no notebook lies beside it
+        scorecard = posixpath.join(posixpath.dirname(home), "scorecard.html")
+        targets |= {Path(home).stem: home, "scorecard": scorecard}
+    writer = _Writer(targets)
     parts: list[str] = []
     for kind, group in groups(cells):
         # In a claim the code is the matter itself, but for the last cell, which says what is true.

@@ -315,7 +315,7 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
                 record_timing=False,
                 coalesce_streams=True,
                 kernel_manager_class=_manager(said),
-                config=Config({"KernelManager": {"transport": TRANSPORT}}),
+                config=Config({"KernelManager": _connection()}),
             )
         except PapermillExecutionError as error:
             raise _explained(error, source.stem, staging, target) from None
@@ -326,6 +326,15 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
                 f"the process that runs {source.stem} died; perhaps there was not enough memory"
                 + (f". Its last words:\n{last}" if last else "")
             ) from None
+
+
+def _connection() -> dict[str, str]:
+    """How to talk to a kernel, by options of its manager; in a pinned environment."""
+    if TRANSPORT == "tcp":
+        return {"transport": TRANSPORT}
+    # A folder of this run's own: by default the sockets lie where the run was started, and a second
+    # run that is started there would take the same.
+    return {"transport": TRANSPORT, "ip": str(Path(os.environ["JUPYTER_RUNTIME_DIR"], "kernel"))}
 
 
 def _manager(said: IO[bytes]) -> type:

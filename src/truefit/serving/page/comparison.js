@@ -49,10 +49,11 @@ function sinceThen() {
 
 function caution() {
   const truth = about.classes ? "classes" : `values of ${spaced(about.target.name)}`;
+  const then = found.mode === "shadow" ? "compares the two on the rows that both have scored" :
+    "measures the champion on the rows that it answered";
   return `Without labels this page cannot say which of the two is better: it shows how they ` +
-    `differ, and not which one is right. Once the true ${truth} are known, this measures the ` +
-    `model that answers, from the request log; the report of the step maintenance compares both ` +
-    `on the newest rows with labels.`;
+    `differ, and not which one is right. Once the true ${truth} are known, this ${then}, from the ` +
+    `request log; the report of the step maintenance compares both on the newest rows with labels.`;
 }
 
 /** How far apart they are, in a paragraph. */
