@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -194,9 +195,26 @@ def test_an_outcome_is_that_of_all_cases_of_a_function(project, monkeypatch):
     assert {**os.environ} == before and not (project / "ran").exists()
 
 
-def test_a_broken_set_up_of_the_tests_is_one_sentence(project, monkeypatch, tmp_path):
-    import shutil
+def test_what_failed_for_a_moment_is_run_once_more(project, monkeypatch, tmp_path):
+    top = Path(shutil.copytree(project, tmp_path / "project"))
+    once = """
+from pathlib import Path
 
+def test_once():
+    if not (busy := Path("busy")).exists():
+        busy.touch()
+        raise AssertionError
+
+def test_never():
+    assert False
+"""
+    (top / "t" / "test_moment.py").write_text(once, encoding="utf-8")
+    monkeypatch.chdir(top)
+    ids = [f"t/test_moment.py::test_{name}" for name in ("once", "never")]
+    assert scorecard.outcomes(ids) == {ids[0]: "passed", ids[1]: "failed"}
+
+
+def test_a_broken_set_up_of_the_tests_is_one_sentence(project, monkeypatch, tmp_path):
     top = Path(shutil.copytree(project, tmp_path / "project"))
     (top / "t" / "conftest.py").write_text("import nothing_like_it\n", encoding="utf-8")
     monkeypatch.chdir(top)

@@ -111,6 +111,9 @@ def write_scorecard() -> dict:
 def outcomes(wanted: Collection[str]) -> dict[str, Outcome]:
     """What became of each test function, run in a process of its own from the project's folder.
 
+    What failed is run once more, without the others: some of it asks real servers, and a machine
+    that is busy with something else for a moment is no fault of theirs.
+
     Parameters
     ----------
     wanted : collection of str
@@ -127,6 +130,12 @@ def outcomes(wanted: Collection[str]) -> dict[str, Outcome]:
     ScorecardError
         If pytest cannot be started, or ends before it is done.
     """
+    found = _run(wanted)
+    failed = [id for id, outcome in found.items() if outcome == "failed"]
+    return found | (_run(failed) if failed else {})
+
+
+def _run(wanted: Collection[str]) -> dict[str, Outcome]:
     from truefit.notebook.run import pinned_environment
 
     top = project.root()

@@ -50,9 +50,8 @@ class Store:
         self.pairs: dict[str, Pair] = {}  # champions with a challenger
         self.no_challenger: dict[str, str] = {}  # why one that lies there is not used
         self._challengers = challengers
-        self._tried: dict[
-            str, tuple
-        ] = {}  # what a challenger and its champion were when last tried
+        # What a challenger and its champion were when last tried.
+        self._tried: dict[str, tuple] = {}
         self._known: dict[str, tuple] = {}  # what the files of a case looked like when last tried
         self._unsettled: dict[str, tuple] = {}
         self._unwanted: dict[str, str] = {}  # the version that a person rolled back
