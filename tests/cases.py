@@ -1,4 +1,4 @@
-"""The shipped cases, split and fitted once for all tests, and bundles made of any model."""
+"""The tests' own cases, split and fitted once for all tests, and bundles made of any model."""
 
 import hashlib
 import io
@@ -8,9 +8,11 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import joblib
 import pandas as pd
+from conftest import write_params
 from threadpoolctl import threadpool_limits
 
 from truefit import bundle, data_prep, export, params, training
@@ -20,24 +22,25 @@ from truefit.params import Case
 threadpool_limits(1)  # as in a stage; and several test processes share the cores
 
 ROOT = Path(__file__).parents[1]
-PARAMS = params.load(ROOT / "params.yaml")
+with TemporaryDirectory() as _folder:
+    PARAMS = params.load(write_params(Path(_folder) / "params.yaml"))
 NAMES = list(PARAMS.cases)
 # Every candidate once for each task; a third table, whose prepared columns are few, has the fewest.
 MODELS = [
-    *(("ames", m) for m in PARAMS.training.regression),
-    *(("credit", m) for m in PARAMS.training.classification),
-    *(("computers", m) for m in ("dummy", "ridge", "hist_gradient_boosting")),
+    *(("homes", m) for m in PARAMS.training.regression),
+    *(("loans", m) for m in PARAMS.training.classification),
+    *(("machines", m) for m in ("dummy", "ridge", "hist_gradient_boosting")),
 ]
 LEARNED = [(name, m) for name, m in MODELS if m != "dummy"]
 # Members of a blend, with weights and settings that are not the shelf's.
 BLENDS = {
-    "ames": {
+    "homes": {
         "svm": (0.5, {"n_clusters": 15}),
         "xgboost": (0.3, {"max_depth": 2}),
         "ridge": (0.2, {"n_clusters": 15}),
     },
-    "credit": {"extra_trees": (0.4, {}), "svm": (0.35, {}), "logistic": (0.25, {})},
-    "computers": {"k_nearest_neighbors": (0.6, {}), "lightgbm": (0.4, {})},
+    "loans": {"extra_trees": (0.4, {}), "svm": (0.35, {}), "logistic": (0.25, {})},
+    "machines": {"k_nearest_neighbors": (0.6, {}), "lightgbm": (0.4, {})},
 }
 VERDICT = {
     "headline": {"confidence": 0.95},
@@ -48,7 +51,7 @@ VERDICT = {
 
 @cache
 def parts(name: str) -> tuple[Split, pd.DataFrame]:
-    """Train and test rows of a shipped case, and its live rows."""
+    """Train and test rows of a case, and its live rows."""
     case, chosen = PARAMS.cases[name], PARAMS.data_prep
     development, live = data_prep.set_aside(
         data_prep.collect(case), case, production_share=chosen.production_share, seed=chosen.seed
@@ -70,7 +73,7 @@ def live(name: str) -> pd.DataFrame:
 
 
 def built(name: str, model: str):
-    """One candidate of a shipped case with the shelf's settings, or the blend, not fitted."""
+    """One candidate of a case with the shelf's settings, or the blend, not fitted."""
     rows, case, settings = train(name), PARAMS.cases[name], PARAMS.training
     if model != training.BLEND:
         return training.built(model, rows, case, {}, settings)
@@ -84,7 +87,7 @@ def built(name: str, model: str):
 
 @cache
 def fitted(name: str, model: str):
-    """One candidate of a shipped case, or the blend, fitted on its training rows."""
+    """One candidate of a case, or the blend, fitted on its training rows."""
     rows, target = train(name), PARAMS.cases[name].target
     return built(name, model).fit(rows.drop(columns=target), rows[target])
 

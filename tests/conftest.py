@@ -11,8 +11,10 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
 NEEDED = (
-    *("params.yaml", "dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore"),
+    *("dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore", "data/raw/ames.csv"),
+    *("data/raw/nist_strd.json",),
     # Of the evidence that the scorecard runs, a little, so that a pipeline in a copy stays quick.
     *("tests/conftest.py", "tests/test_expressions.py"),
     *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
@@ -32,11 +34,21 @@ def copy_project(target: Path, *, reports: bool = False) -> Path:
     """Copy what the pipeline reads to ``target``, and on request the committed reports."""
     target.mkdir(parents=True)
     for name in NEEDED:
-        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
     skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".staging")
-    for folder in ("notebooks", "src", "data/raw", *(["reports"] if reports else [])):
+    for folder in ("notebooks", "src", "tests/tables", *(["reports"] if reports else [])):
         shutil.copytree(ROOT / folder, target / folder, ignore=skip)
+    write_params(target / "params.yaml")
+    return target
+
+
+def write_params(target: Path) -> Path:
+    """Write the project's params.yaml with the tests' own cases in place of the user's."""
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["cases"] = yaml.load(TESTS / "cases.yaml")
+    yaml.dump(params, target)
     return target
 
 

@@ -17,7 +17,7 @@ import httpx
 
 from truefit import export
 
-MODELS = {"ames": "ridge", "credit": "logistic", "computers": "hist_gradient_boosting"}
+MODELS = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boosting"}
 INTERVAL = {"confidence": 0.9, "kind": "factor", "width": 1.25}
 COMMAND = [str(Path(sys.executable).with_name("truefit")), "serve"]
 

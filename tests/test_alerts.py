@@ -43,13 +43,13 @@ def test_whoever_reads_only_the_first_lines_sees_no_traceback(unbuffered):
 
 
 def one_month(month: str):
-    found = findings("computers")
+    found = findings("machines")
     return found[found["window"] == month]
 
 
 def renamed():
-    rows = rows_of("credit")
-    return plant("credit", rows=rows.assign(home=rows["home"].replace("rent", "let")))
+    rows = rows_of("loans")
+    return plant("loans", rows=rows.assign(home=rows["home"].replace("rent", "let")))
 
 
 def sampled(found) -> dict[str, list]:
@@ -58,7 +58,7 @@ def sampled(found) -> dict[str, list]:
 
 
 def test_the_metrics_say_what_was_found_in_the_newest_window():
-    found = sampled(findings("computers"))
+    found = sampled(findings("machines"))
     assert set(found) == {f"truefit_monitor_{figure}" for figure in FIGURES}
     newest = one_month("35").set_index(["rule", "subject"])
     for figure in FIGURES:
@@ -70,7 +70,7 @@ def test_the_metrics_say_what_was_found_in_the_newest_window():
 
 
 def test_the_metrics_keep_what_the_last_labels_said():
-    found = findings("computers")
+    found = findings("machines")
     unlabelled = (found["window"] == "35") & (found["group"] == "labels")
     told = sampled(found[~unlabelled])["truefit_monitor_effect"]
     (bias,) = (sample.value for sample in told if sample.labels["rule"] == "bias")
@@ -79,7 +79,7 @@ def test_the_metrics_keep_what_the_last_labels_said():
 
 
 def test_nothing_judged_gives_no_metric_and_no_error():
-    assert not any(sampled(findings("computers").iloc[:0]).values())
+    assert not any(sampled(findings("machines").iloc[:0]).values())
 
 
 def selector(labels: dict[str, str]) -> str:

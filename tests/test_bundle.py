@@ -21,7 +21,7 @@ from truefit.params import Case
 from truefit.predict import predict, read_rows, write_predictions
 from truefit.project import InputError
 
-WINNERS = {"ames": "ridge", "credit": "logistic", "computers": "hist_gradient_boosting"}
+WINNERS = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boosting"}
 each_case = pytest.mark.parametrize("name", cases.NAMES)
 
 
@@ -39,10 +39,10 @@ def bundles(tmp_path_factory):
 
 
 @pytest.fixture
-def credit(bundles, tmp_path):
+def loans(bundles, tmp_path):
     """A copy of a bundle to damage, and a table of ten rows to score."""
-    cases.live("credit").head(10).to_csv(tmp_path / "rows.csv", index=False)
-    shutil.copytree(bundles["credit"].folder, tmp_path / "bundle")
+    cases.live("loans").head(10).to_csv(tmp_path / "rows.csv", index=False)
+    shutil.copytree(bundles["loans"].folder, tmp_path / "bundle")
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_the_command_scores_a_table_from_any_directory(
 
 
 def test_scoring_needs_neither_scikit_learn_nor_a_project(bundles, tmp_path):
-    cases.live("ames").head(3).to_parquet(tmp_path / "rows.parquet")
+    cases.live("homes").head(3).to_parquet(tmp_path / "rows.parquet")
     script = """
 import sys
 from pathlib import Path
@@ -105,7 +105,7 @@ print(sorted({m.partition(".")[0] for m in sys.modules} & {"sklearn", "skl2onnx"
     home = tmp_path / "home"
     home.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", script, bundles["ames"].folder],
+        [sys.executable, "-c", script, bundles["homes"].folder],
         cwd=tmp_path,
         env={**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)},
         capture_output=True,
@@ -178,7 +178,7 @@ def test_rows_from_other_peoples_tables_score_as_in_training(tmp_path, monkeypat
 @settings(max_examples=25, deadline=None)
 @given(order=st.permutations(range(12)), data=st.data())
 def test_an_answer_depends_on_its_row_alone(order, data, bundles):
-    bundle, rows = bundles["credit"], cases.live("credit").head(12)
+    bundle, rows = bundles["loans"], cases.live("loans").head(12)
     expected = bundle.score(rows)
     columns = data.draw(st.permutations(list(rows.columns)))
     found = bundle.score(rows.iloc[list(order)][columns].assign(extra="x"))
@@ -186,7 +186,7 @@ def test_an_answer_depends_on_its_row_alone(order, data, bundles):
 
 
 def test_a_row_is_called_positive_from_the_threshold_on(bundles, monkeypatch):
-    bundle, rows = bundles["credit"], cases.live("credit").head(200)
+    bundle, rows = bundles["loans"], cases.live("loans").head(200)
     p = bundle.score(rows)
     for threshold in (float(np.sort(p)[120]), 0.0, 1.0):
         changed = msgspec.structs.replace(bundle.manifest, threshold=threshold)
@@ -198,7 +198,7 @@ def test_a_row_is_called_positive_from_the_threshold_on(bundles, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["factor", "distance"])
 def test_a_number_comes_with_its_interval(kind, bundles, monkeypatch):
-    bundle, rows = bundles["ames"], cases.live("ames").head(20)
+    bundle, rows = bundles["homes"], cases.live("homes").head(20)
     assert list(predict(bundle, rows).columns) == ["pid", "prediction"]
     interval = Interval(confidence=0.9, kind=kind, width=1.25)
     changed = msgspec.structs.replace(bundle.manifest, interval=interval)
@@ -215,7 +215,7 @@ def test_a_number_comes_with_its_interval(kind, bundles, monkeypatch):
 
 
 def test_a_long_table_is_scored_in_blocks_and_an_empty_one_is_empty(bundles, monkeypatch):
-    bundle, rows = bundles["credit"], cases.live("credit")
+    bundle, rows = bundles["loans"], cases.live("loans")
     expected = bundle.score(rows)
     monkeypatch.setattr("truefit.bundle.AT_ONCE", 7)
     # Sums in a product of matrices hang on the number of rows, in their last bits.
@@ -239,11 +239,11 @@ def test_a_long_table_is_scored_in_blocks_and_an_empty_one_is_empty(bundles, mon
     ],
     ids=["column", "text", "overflow", "too_large", "infinite", "no_rows"],
 )  # fmt: skip
-def test_a_table_it_cannot_score_is_refused_and_the_last_answer_stays(make, said, credit, capsys):
-    (credit / "out.csv").write_text("the last answer", encoding="utf-8")
-    table = pd.read_csv(credit / "rows.csv")
-    make(table).to_csv(credit / "rows.csv", index=False)
-    assert said in refused(credit, capsys)
+def test_a_table_it_cannot_score_is_refused_and_the_last_answer_stays(make, said, loans, capsys):
+    (loans / "out.csv").write_text("the last answer", encoding="utf-8")
+    table = pd.read_csv(loans / "rows.csv")
+    make(table).to_csv(loans / "rows.csv", index=False)
+    assert said in refused(loans, capsys)
 
 
 @pytest.mark.parametrize(
@@ -256,15 +256,15 @@ def test_a_table_it_cannot_score_is_refused_and_the_last_answer_stays(make, said
         ({"output": "bundle/../folder.csv"}, "cannot be written"),
     ],
 )
-def test_a_file_that_cannot_be_read_or_written_is_named(files, said, credit, capsys):
-    (credit / "folder.csv").mkdir()
-    sentence = refused(credit, capsys, **files)
+def test_a_file_that_cannot_be_read_or_written_is_named(files, said, loans, capsys):
+    (loans / "folder.csv").mkdir()
+    sentence = refused(loans, capsys, **files)
     assert said in sentence and next(iter(files.values())).partition(".")[0][:4] in sentence
 
 
-def test_an_empty_file_is_refused(credit, capsys):
-    (credit / "rows.csv").write_text("", encoding="utf-8")
-    assert "rows.csv is empty" in refused(credit, capsys)
+def test_an_empty_file_is_refused(loans, capsys):
+    (loans / "rows.csv").write_text("", encoding="utf-8")
+    assert "rows.csv is empty" in refused(loans, capsys)
 
 
 def manifest_without(*keys):
@@ -296,33 +296,33 @@ def manifest_without(*keys):
         (lambda text: '{"format": 99}', "has format 99, and this version reads 3"),
     ],
 )
-def test_a_manifest_it_cannot_trust_is_refused(damage, said, credit, capsys):
-    path = credit / "bundle" / "manifest.json"
+def test_a_manifest_it_cannot_trust_is_refused(damage, said, loans, capsys):
+    path = loans / "bundle" / "manifest.json"
     path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
-    assert said in refused(credit, capsys)
+    assert said in refused(loans, capsys)
 
 
-def test_a_model_with_one_bit_changed_is_refused(credit, capsys):
-    path = credit / "bundle" / "model.onnx"
+def test_a_model_with_one_bit_changed_is_refused(loans, capsys):
+    path = loans / "bundle" / "model.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert "is not the file that the manifest describes" in refused(credit, capsys)
+    assert "is not the file that the manifest describes" in refused(loans, capsys)
 
 
 @pytest.mark.parametrize("missing", ["model.onnx", "manifest.json"])
-def test_a_folder_without_a_file_of_it_is_no_bundle(missing, credit, capsys):
-    (credit / "bundle" / missing).unlink()
-    assert f"is not a bundle: it has no {missing}" in refused(credit, capsys)
+def test_a_folder_without_a_file_of_it_is_no_bundle(missing, loans, capsys):
+    (loans / "bundle" / missing).unlink()
+    assert f"is not a bundle: it has no {missing}" in refused(loans, capsys)
 
 
-def test_a_mistake_ends_the_command_with_code_1_and_one_sentence(credit, truefit):
+def test_a_mistake_ends_the_command_with_code_1_and_one_sentence(loans, truefit):
     done = truefit(
-        "predict", "--bundle", "bundle", "--input", "none.csv", "--output", "out.csv", cwd=credit
+        "predict", "--bundle", "bundle", "--input", "none.csv", "--output", "out.csv", cwd=loans
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "truefit: none.csv: there is no such file\n"
-    assert not (credit / "out.csv").exists()
+    assert not (loans / "out.csv").exists()
 
 
 def test_predictions_are_written_whole_or_not_at_all(tmp_path):

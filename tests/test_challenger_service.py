@@ -35,7 +35,7 @@ from truefit.serving.served import Answers, Served
 from truefit.serving.store import Store
 from truefit.serving.trial import Trial, key_of, position
 
-CASE = "computers"
+CASE = "machines"
 RIVAL = "ridge"  # the champion is a boosting
 often = settings(max_examples=50, deadline=None)
 
@@ -109,7 +109,7 @@ def test_a_key_has_one_place_between_0_and_1(case, key):
 
 
 def test_places_are_the_same_in_every_process_and_for_ever():
-    asked = [("ames", b"id\x0017"), ("computers", b""), ("x", b"row\0{}")]
+    asked = [("homes", b"id\x0017"), ("machines", b""), ("x", b"row\0{}")]
     said = [position(*one) for one in asked]
     assert said == PLACES
     script = f"from truefit.serving.trial import position\nprint([position(*o) for o in {asked}])"
@@ -127,11 +127,11 @@ PLACES = [0.6444547034846854, 0.9393329912562407, 0.6816855085417114]
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
 def test_a_share_is_the_share_of_ids_and_of_cases_alone(share):
     n = 20_000
-    places = np.array([position("ames", f"id\0{i}".encode()) for i in range(n)])
+    places = np.array([position("homes", f"id\0{i}".encode()) for i in range(n)])
     five_sigma = 5 * sqrt(share * (1 - share) / n)
     assert abs((places < share).mean() - share) < five_sigma
     # Another case draws other rows, and a larger share keeps those of a smaller one.
-    others = np.array([position("credit", f"id\0{i}".encode()) for i in range(n)])
+    others = np.array([position("loans", f"id\0{i}".encode()) for i in range(n)])
     both = ((places < share) & (others < share)).mean()
     assert abs(both - share**2) < 5 * sqrt(share**2 / n)
 
@@ -158,10 +158,10 @@ def test_what_decides_is_the_row_and_not_how_it_is_written(random, n):
 
 
 def test_an_id_decides_before_a_request_id_and_that_before_the_row():
-    record, other = rows("ames", 2)
+    record, other = rows("homes", 2)
 
     def said(found: object, request_id: str | None = None) -> bytes:
-        return key(json.dumps(found), "ames", request_id)
+        return key(json.dumps(found), "homes", request_id)
 
     named = said(record | {"pid": 7}, "r")
     assert named == said(other | {"pid": 7.0}) == said(other | {"pid": "7"}, "s")
@@ -250,7 +250,7 @@ def tensors(record: dict) -> list[dict]:
 
 def test_where_there_is_no_challenger_nothing_is_new(canary, tmp_path):
     plain = start(tmp_path, "--no-log")  # a challenger lies there, and nobody asked for it
-    for one, case in ((canary, "credit"), (plain, CASE)):
+    for one, case in ((canary, "loans"), (plain, CASE)):
         said = one.predict(case, rows(case, 2)).json()
         assert said.keys() == {"case", "version", "request_id", "predictions"}
         assert said["version"] == served(case).version
@@ -342,25 +342,25 @@ def test_a_shadow_scores_all_and_answers_nothing(tmp_path):
 
 def test_a_threshold_alone_calls_rows_differently(tmp_path):
     folder = copy_models(tmp_path)
-    shutil.copytree(folder / "credit" / "bundle", folder / "credit" / "challenger")
-    change(folder / "credit" / "challenger", threshold=0.6)
+    shutil.copytree(folder / "loans" / "bundle", folder / "loans" / "challenger")
+    change(folder / "loans" / "challenger", threshold=0.6)
     service = Service(tmp_path, "--shadow", 0.5, models_folder=folder)
-    sent = rows("credit", 100)
+    sent = rows("loans", 100)
     for record in sent:
-        service.predict("credit", record)
-    path = "/v1/cases/credit/comparison"
-    drawn = sum(position("credit", key(json.dumps(r), "credit")) < 0.5 for r in sent)
+        service.predict("loans", record)
+    path = "/v1/cases/loans/comparison"
+    drawn = sum(position("loans", key(json.dumps(r), "loans")) < 0.5 for r in sent)
     until(lambda: (service.client.get(path).json()["shadow"] or {}).get("requests") == drawn)
     found = service.client.get(path).json()["shadow"]
     service.stop()
-    kept = logged(tmp_path / "request-log", "credit", "predictions")
+    kept = logged(tmp_path / "request-log", "loans", "predictions")
     scored = [r for r in kept if r["shadow_version"]]
     assert found["pairs"] == [[r["probability"]] * 2 for r in scored]
     other = sum(r["prediction"] != r["shadow_prediction"] for r in scored)
     assert found["called_differently"] == pytest.approx(other / len(scored)) and other > 0
     assert len(kept) == 100 and len(scored) == drawn and 25 < drawn < 75
     assert all(r["shadow_probability"] == r["probability"] for r in scored)
-    positive = running.manifest("credit")["positive"]
+    positive = running.manifest("loans")["positive"]
     assert all((r["shadow_prediction"] == positive) == (r["probability"] >= 0.6) for r in scored)
 
 
@@ -399,7 +399,7 @@ def test_what_the_challenger_has_no_time_for_is_dropped_and_kept_without_it(tmp_
         shadow.shadow(turn, one, entry, 100)
         assert time.perf_counter() - started < 0.5
     assert pair.found.dropped == 15
-    assert b'truefit_shadow_dropped_total{case="computers"} 15.0' in metrics.text()
+    assert b'truefit_shadow_dropped_total{case="machines"} 15.0' in metrics.text()
     slow.waiting = False
     shadow.close()
     log.close()
@@ -439,7 +439,7 @@ def test_the_correlation_of_parts_is_that_of_the_whole():
 
 def other_inputs(bundle: Path) -> None:
     shutil.rmtree(bundle)
-    shutil.copytree(models() / "credit" / "bundle", bundle)
+    shutil.copytree(models() / "loans" / "bundle", bundle)
     change(bundle, case=CASE)
 
 
@@ -447,7 +447,7 @@ UNFIT = {
     "damaged": (lambda f: (f / "model.onnx").write_bytes(b"x"), "its checksum differs"),
     "half": (lambda f: (f / "manifest.json").write_bytes(b"{"), "is damaged"),
     "no model": (lambda f: (f / "model.onnx").unlink(), "it has no model.onnx"),
-    "another case": (lambda f: change(f, case="ames"), "is the bundle of 'ames'"),
+    "another case": (lambda f: change(f, case="homes"), "is the bundle of 'homes'"),
     "other inputs": (other_inputs, "it takes other inputs than the champion"),
     "another target": (lambda f: change(f, target={"name": "rent"}), "it predicts rent, and"),
     "unit": (lambda f: change(f, target=running.manifest(CASE)["target"] | {"unit": "euro"}),
@@ -482,10 +482,10 @@ def test_an_unfit_challenger_is_refused_with_one_event(fault, tmp_path):
 
 def test_other_classes_are_refused(tmp_path):
     folder = copy_models(tmp_path)
-    shutil.copytree(folder / "credit" / "bundle", folder / "credit" / "challenger")
-    classes = running.manifest("credit")["classes"]
-    (other,) = {*classes} - {running.manifest("credit")["positive"]}
-    change(folder / "credit" / "challenger", positive=other)
+    shutil.copytree(folder / "loans" / "bundle", folder / "loans" / "challenger")
+    classes = running.manifest("loans")["classes"]
+    (other,) = {*classes} - {running.manifest("loans")["positive"]}
+    change(folder / "loans" / "challenger", positive=other)
     events = []
     store = Store(folder, lambda e, **f: events.append((e, f["reason"])), lambda case: None, True)
     assert store.pairs == {} and store.current.keys() == set(running.MODELS)
@@ -513,13 +513,13 @@ def test_columns_may_lie_in_another_order(tmp_path):
 
 
 def test_a_gap_that_the_challenger_never_saw_is_not_asked_of_it(tmp_path):
-    bundle = shutil.copytree(models() / "ames" / "bundle", tmp_path / "ames")
-    inputs = running.manifest("ames")["inputs"]
+    bundle = shutil.copytree(models() / "homes" / "bundle", tmp_path / "homes")
+    inputs = running.manifest("homes")["inputs"]
     gapped = next(i for i in inputs if i.get("missing_share", 0) > 0)
     gapped |= {"missing_share": 0.0, "absent": False}
     change(bundle, inputs=inputs)
-    pair = Pair(served("ames"), Served(Bundle(bundle)))
-    record = served("ames").typical_row()
+    pair = Pair(served("homes"), Served(Bundle(bundle)))
+    record = served("homes").typical_row()
     assert len(pair.challenge([*record.values()], 1).scores) == 1
     with pytest.raises(ValueError, match="a gap"):
         pair.challenge([*(record | {gapped["name"]: [None]}).values()], 1)

@@ -193,7 +193,7 @@ def test_the_front_page_lists_a_claim_of_several_cases_once_by_the_first(tmp_pat
     for old in folder.glob("*.json"):
         old.unlink()
     truth = "It has $2$, as [03](03_training.ipynb) & **all** say."
-    for case in ("credit", "computers", "a_case_that_was_removed"):
+    for case in ("loans", "machines", "a_case_that_was_removed"):
         claim = {"number": "03.1", "claim": f"{case} has an <i>.", "truth": truth}
         where = {"page": f"{case}/03_training.html", "anchor": "claim-03-1"}
         text = json.dumps([claim | where])
@@ -201,9 +201,9 @@ def test_the_front_page_lists_a_claim_of_several_cases_once_by_the_first(tmp_pat
     assert run_truefit("index", cwd=copy).returncode == 0
     front = BeautifulSoup((copy / "reports" / "index.html").read_text("utf-8"), "html.parser")
     (term,) = front.select("dl.claims dt a")
-    assert (term["href"], term.get_text()) == ("credit/03_training.html#claim-03-1", "Claim 03.1")
+    assert (term["href"], term.get_text()) == ("loans/03_training.html#claim-03-1", "Claim 03.1")
     (told,) = front.select("dl.claims dd")
-    assert "“credit has an" in told.get_text() and not told.find("a")
+    assert "“loans has an" in told.get_text() and not told.find("a")
     assert told.find("math") and told.find_all("strong")[1].get_text() == "all"
 
     for file in folder.glob("*.json"):

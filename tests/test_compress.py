@@ -33,7 +33,7 @@ OF_TREES = {
     *("decision_tree", "random_forest", "extra_trees"),
     *("hist_gradient_boosting", "xgboost", "lightgbm"),
 }
-WINNERS = {"ames": "svm", "credit": training.BLEND, "computers": "hist_gradient_boosting"}
+WINNERS = {"homes": "svm", "loans": training.BLEND, "machines": "hist_gradient_boosting"}
 
 
 def case(name):
@@ -86,7 +86,7 @@ def every_variant(name):
 # Every variant
 
 
-@pytest.mark.parametrize("name", ["credit", "computers"])
+@pytest.mark.parametrize("name", ["loans", "machines"])
 def test_every_variant_loads_and_answers_as_its_model_does_with_finite_numbers(name):
     rows = pd.concat([cases.held_out(name).head(80), cases.live(name).head(80)])
     for variant in every_variant(name).values():
@@ -99,10 +99,10 @@ def test_every_variant_loads_and_answers_as_its_model_does_with_finite_numbers(n
 
 
 def test_a_size_is_the_files_and_a_change_is_what_two_scorings_show(tmp_path):
-    variants = every_variant("credit")
-    test, live = cases.held_out("credit"), cases.live("credit")
+    variants = every_variant("loans")
+    test, live = cases.held_out("loans"), cases.live("loans")
     draws = evaluation.bootstrap_weights(len(test), 100, 0)
-    table = export.compare(variants, test, live, case("credit"), 0.0, draws, confidence=0.9)
+    table = export.compare(variants, test, live, case("loans"), 0.0, draws, confidence=0.9)
     assert list(table.index) == list(variants)
     for name, row in table.iterrows():
         file = tmp_path / "model.onnx"
@@ -111,9 +111,9 @@ def test_a_size_is_the_files_and_a_change_is_what_two_scorings_show(tmp_path):
         whole = variants[row["of"]]
         seen = pd.concat([test, live])
         apart = change(
-            "credit",
-            export.answers(whole, seen, case("credit")),
-            export.answers(variants[name], seen, case("credit")),
+            "loans",
+            export.answers(whole, seen, case("loans")),
+            export.answers(variants[name], seen, case("loans")),
         )
         assert row["change"] >= apart
         assert row["low"] <= row["value"] <= row["high"]
@@ -122,7 +122,7 @@ def test_a_size_is_the_files_and_a_change_is_what_two_scorings_show(tmp_path):
 
 
 def digests():
-    found = every_variant("computers")
+    found = every_variant("machines")
     return {n: hashlib.sha256(v.content).hexdigest() for n, v in found.items()}
 
 
@@ -144,7 +144,7 @@ def test_a_variant_has_the_same_bytes_each_time_and_in_another_process():
 
 @pytest.mark.parametrize(("name", "model"), EXPORTED)
 def test_fewer_digits_make_a_smaller_file_that_answers_nearly_the_same(name, model):
-    if model == "k_nearest_neighbors" or (name, model) == ("computers", training.BLEND):
+    if model == "k_nearest_neighbors" or (name, model) == ("machines", training.BLEND):
         pytest.skip("which rows are nearest may hang on the last digit")
     fitted = cases.fitted(name, model)
     own = export.own_variants(fitted, model, name)
@@ -161,16 +161,16 @@ def test_fewer_digits_make_a_smaller_file_that_answers_nearly_the_same(name, mod
 
 
 def test_neighbours_in_fewer_digits_are_still_counted_in_float64():
-    own = export.own_variants(cases.fitted("credit", "k_nearest_neighbors"), "k", "credit")
-    rows = cases.held_out("credit")
-    before, after = (export.answers(own[n], rows, case("credit")) for n in ("k", "k, float32"))
+    own = export.own_variants(cases.fitted("loans", "k_nearest_neighbors"), "k", "loans")
+    rows = cases.held_out("loans")
+    before, after = (export.answers(own[n], rows, case("loans")) for n in ("k", "k, float32"))
     assert np.median(np.abs(after - before)) < 1e-6
     assert len(own["k, float32"].content) < 0.6 * len(own["k"].content)
 
 
 def test_a_graph_keeps_what_prepares_the_columns_in_float64():
-    model = cases.fitted("ames", "svm")
-    graph = onnx.load_from_string(export.as_bytes(export.to_onnx(model, "ames", "float32"))).graph
+    model = cases.fitted("homes", "svm")
+    graph = onnx.load_from_string(export.as_bytes(export.to_onnx(model, "homes", "float32"))).graph
     (output,) = graph.output
     assert output.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
     kinds = {t.data_type: 0 for t in graph.initializer}
@@ -204,7 +204,7 @@ def test_a_row_takes_the_same_turn_at_a_threshold_in_fewer_digits(threshold):
 
 
 def test_onnx_runtime_refuses_a_tree_in_float16():
-    model = export.to_onnx(cases.fitted("computers", "decision_tree"), "t")
+    model = export.to_onnx(cases.fitted("machines", "decision_tree"), "t")
     for name in ("nodes_splits", "leaf_weights"):
         (attribute,) = [a for n in model.graph.node for a in n.attribute if a.name == name]
         narrow = onnx.numpy_helper.to_array(attribute.t).astype(np.float16)
@@ -221,22 +221,22 @@ def test_onnx_runtime_refuses_a_tree_in_float16():
 
 
 def test_a_row_of_a_perceptron_in_bytes_depends_on_the_rows_it_is_sent_with():
-    small = export.int8(cases.fitted("credit", "mlp"), "mlp", "credit")
-    whole = export.exactly(cases.fitted("credit", "mlp"), "mlp", "credit")
-    rows = cases.held_out("credit")
-    alone = export.answers(small, rows, case("credit"))
-    together = predictions(export.Scorer(small), rows, case("credit"))
-    assert 1e-4 < change("credit", alone, together) < 0.1
-    assert change("credit", alone, export.answers(whole, rows, case("credit"))) < 0.1
+    small = export.int8(cases.fitted("loans", "mlp"), "mlp", "loans")
+    whole = export.exactly(cases.fitted("loans", "mlp"), "mlp", "loans")
+    rows = cases.held_out("loans")
+    alone = export.answers(small, rows, case("loans"))
+    together = predictions(export.Scorer(small), rows, case("loans"))
+    assert 1e-4 < change("loans", alone, together) < 0.1
+    assert change("loans", alone, export.answers(whole, rows, case("loans"))) < 0.1
     # What is recorded for it is how it answers alone, whatever else is sent.
-    assert (export.answers(small, rows.iloc[3:4], case("credit")) == alone[3:4]).all()
-    assert export.int8(cases.fitted("credit", "logistic"), "logistic", "credit") is None
+    assert (export.answers(small, rows.iloc[3:4], case("loans")) == alone[3:4]).all()
+    assert export.int8(cases.fitted("loans", "logistic"), "logistic", "loans") is None
 
 
 def test_the_tool_that_quantises_says_nothing():
     script = (
         "import cases; from truefit import export; "
-        "export.int8(cases.fitted('computers', 'mlp'), 'm', 'c')"
+        "export.int8(cases.fitted('machines', 'mlp'), 'm', 'c')"
     )
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
@@ -268,14 +268,14 @@ def test_what_is_left_out_is_left_out_and_the_rows_held_out_hardly_miss_it(name,
 
 
 def test_the_smallest_tree_within_one_standard_error_is_chosen():
-    found = pruned("ames", "leaves")
+    found = pruned("homes", "leaves")
     left = found.curve.loc[found.best, "left"]
     assert found.left <= left  # never a larger one than the best
     assert found.curve.index.is_monotonic_decreasing  # of the price; the first is the smallest
 
 
 @pytest.mark.parametrize("model", ["hist_gradient_boosting", "xgboost", "lightgbm"])
-@pytest.mark.parametrize("name", ["credit", "ames"])
+@pytest.mark.parametrize("name", ["loans", "homes"])
 def test_fewer_rounds_are_the_first_rounds(name, model):
     models = {model: cases.fitted(name, model)}
     found = export.prune("rounds", model, models, cases.train(name), case(name), **FOLDS)
@@ -289,7 +289,7 @@ def test_fewer_rounds_are_the_first_rounds(name, model):
 
 @pytest.mark.parametrize("share", [0, 0.35, 0.9])
 def test_the_smallest_weights_become_zero_and_the_others_stay(share):
-    network = training.unwrap(cases.fitted("ames", "mlp"))[-1]
+    network = training.unwrap(cases.fitted("homes", "mlp"))[-1]
     before = np.concatenate([w.ravel() for w in network.coefs_])
     after = np.concatenate([w.ravel() for w in zeroed(network, share).coefs_])
     assert (before == np.concatenate([w.ravel() for w in network.coefs_])).all()
@@ -301,13 +301,13 @@ def test_the_smallest_weights_become_zero_and_the_others_stay(share):
 
 
 def test_zeros_save_nothing_until_the_file_is_compressed():
-    found = pruned("ames", "weights")
+    found = pruned("homes", "weights")
     assert found.left < found.whole
-    variants = export.pruned_variants(found, cases.fitted("ames", "mlp"), "ames")
-    test = cases.held_out("ames")
+    variants = export.pruned_variants(found, cases.fitted("homes", "mlp"), "homes")
+    test = cases.held_out("homes")
     draws = evaluation.bootstrap_weights(len(test), 100, 0)
     table = export.compare(
-        variants, test, cases.live("ames").head(5), case("ames"), 0.0, draws, confidence=0.9
+        variants, test, cases.live("homes").head(5), case("homes"), 0.0, draws, confidence=0.9
     )
     cut = f"mlp, {found.left:,} of {found.whole:,} weights"
     assert table.loc[cut, "bytes"] == table.loc["mlp", "bytes"]
@@ -331,13 +331,13 @@ def test_a_blend_loses_its_lightest_members_first(name):
         said = export.answers(export.exactly(model, "b", name, done), rows, case(name))
         assert change(name, predictions(model, rows, case(name)), said) < 3e-7
     assert len(training.unwrap(blend).estimators_) == len(weights)  # and the blend is as it was
-    assert export.lighter_blends(cases.fitted("ames", "ridge")) == {}
+    assert export.lighter_blends(cases.fitted("homes", "ridge")) == {}
 
 
 def test_a_shelf_without_such_a_model_has_nothing_to_prune():
-    models = {"ridge": cases.fitted("ames", "ridge"), "svm": cases.fitted("ames", "svm")}
+    models = {"ridge": cases.fitted("homes", "ridge"), "svm": cases.fitted("homes", "svm")}
     for kind in export.KINDS:
-        assert export.prune(kind, "svm", models, cases.train("ames"), case("ames"), **FOLDS) is None
+        assert export.prune(kind, "svm", models, cases.train("homes"), case("homes"), **FOLDS) is None
 
 
 # A student
@@ -375,10 +375,10 @@ def test_a_made_row_takes_each_cell_from_a_real_one(name):
 
 def test_a_student_of_probabilities_finds_them():
     rng = np.random.default_rng(0)
-    X = features(cases.train("credit"), "credit").assign(seniority=rng.integers(0, 2, 2670))
+    X = features(cases.train("loans"), "loans").assign(seniority=rng.integers(0, 2, 2670))
     said = np.where(X["seniority"] == 1, 0.9, 0.2)
-    model = taught(X, said, case("credit"), ("bad", "good"), seed=0)
-    assert np.allclose(predictions(model, X, case("credit")), said, atol=0.05)
+    model = taught(X, said, case("loans"), ("bad", "good"), seed=0)
+    assert np.allclose(predictions(model, X, case("loans")), said, atol=0.05)
 
 
 # The rule
@@ -396,7 +396,7 @@ def table(**variants):
 
 def shipped(found, **changes):
     settings = SETTINGS.model_copy(update=changes)
-    return export.smallest(export.judge_variants(found, "w", case("ames"), settings))
+    return export.smallest(export.judge_variants(found, "w", case("homes"), settings))
 
 
 FOUND = {
@@ -419,7 +419,7 @@ def test_the_smallest_that_keeps_the_limits_ships():
 
 
 def test_no_limit_is_ever_broken_and_another_model_never_ships():
-    found = export.judge_variants(table(**FOUND), "w", case("ames"), SETTINGS)
+    found = export.judge_variants(table(**FOUND), "w", case("homes"), SETTINGS)
     assert found["ships"].to_dict() == {
         "w": "yes",
         "w, a": "yes",
@@ -433,9 +433,9 @@ def test_no_limit_is_ever_broken_and_another_model_never_ships():
 def test_a_metric_that_should_be_high_loses_when_it_falls():
     found = table(**{"w": (100, 0.0, 0.0), "w, a": (50, 0.0, 0.0)})
     found.loc["w, a", "gap_low"] = -0.01
-    judged = export.judge_variants(found, "w", case("credit"), SETTINGS)
+    judged = export.judge_variants(found, "w", case("loans"), SETTINGS)
     assert judged.loc["w, a", "ships"] == "no, loses too much"
-    assert export.judge_variants(found, "w", case("ames"), SETTINGS).loc["w, a", "ships"] == "yes"
+    assert export.judge_variants(found, "w", case("homes"), SETTINGS).loc["w, a", "ships"] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ def test_a_bad_parameter_gets_one_sentence(changes, said):
     assert str(caught.value).startswith(f"export: {said}") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["credit", "computers"])
+@pytest.mark.parametrize("name", ["loans", "machines"])
 def test_what_ships_is_judged_itself(name):
     winner = WINNERS[name]
     test, model = cases.held_out(name), cases.fitted(name, winner)
@@ -498,11 +498,11 @@ def test_the_benchmark_knows_every_shipped_case_and_a_report_shows_a_dash_for_th
         assert rows[winner]["one_row_ratio"] == rows[winner]["batch_ratio"] == 1
         assert f"{winner}, float32" in rows
         assert all(r["one_row_ms"] > 0 and r["batch_ms"] > 0 for r in rows.values())
-    size = known["cases"]["computers"]["hist_gradient_boosting"]["bytes"]
+    size = known["cases"]["machines"]["hist_gradient_boosting"]["bytes"]
     asked = {"hist_gradient_boosting": size, "unheard of": size}
-    found = export.timings("computers", asked)
+    found = export.timings("machines", asked)
     assert found.notna().all(axis=1).tolist() == [True, False]
     # Another model of the same name was not measured.
     asked = {"hist_gradient_boosting": 2 * size}
-    assert export.timings("computers", asked).isna().all(axis=None)
+    assert export.timings("machines", asked).isna().all(axis=None)
     assert export.timings("a case of yours", {"ridge": 100}).isna().all(axis=None)

@@ -74,9 +74,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def ames():
+def homes():
     """The shipped table of houses as it is read, and its block."""
-    block = params.load(ROOT / "params.yaml").case("ames")
+    block = params.load(ROOT / "params.yaml").case("homes")
     return read_table(ROOT / block.table, block), block
 
 
@@ -354,8 +354,8 @@ def test_a_table_may_lie_anywhere(folder, tmp_path_factory):
 # The shipped tables
 
 
-def test_the_houses_are_read_as_they_were_published(ames):
-    frame, _ = ames
+def test_the_houses_are_read_as_they_were_published(homes):
+    frame, _ = homes
     assert frame.shape == (2930, 83)
     assert (frame["mas_vnr_type"] == "None").sum() == 1752
     assert (frame["fence"] == ABSENT).sum() == 2358
@@ -379,8 +379,8 @@ def test_the_checksums_are_those_of_the_shipped_tables():
     assert set(re.findall(r"[0-9a-f]{64}", readme)) == set(stated.values())
 
 
-def test_every_value_of_an_ordered_column_of_the_houses_stands_in_its_order(ames):
-    frame, block = ames
+def test_every_value_of_an_ordered_column_of_the_houses_stands_in_its_order(homes):
+    frame, block = homes
     for column in (c for rule in block.ordinal for c in rule.columns):
         assert set(frame[column].dropna()) <= set(block.order_of(column))
 
@@ -433,8 +433,8 @@ def test_rules_that_leave_no_row_are_refused():
     assert "leave no row" in refusal(clean, table(), block)
 
 
-def test_the_houses_lose_their_largest_and_one_impossible_year(ames):
-    frame, block = ames
+def test_the_houses_lose_their_largest_and_one_impossible_year(homes):
+    frame, block = homes
     development, production = set_aside({"all": frame}, block, **CHOICE)
     cleaned, log = clean(development, block)
     assert (development["gr_liv_area"] > 4000).sum() == len(development) - len(cleaned) > 0
@@ -577,8 +577,8 @@ def test_each_column_has_one_role_and_constants_are_not_learned_from():
     assert roles.loc["note", "why"] == "typed by hand"
 
 
-def test_an_order_is_kept_with_absent_below_it(ames):
-    frame, block = ames
+def test_an_order_is_kept_with_absent_below_it(homes):
+    frame, block = homes
     schema = infer_schema(frame, block)["columns"]
     assert schema["exter_qual"]["categories"] == ["Fa", "TA", "Gd", "Ex"]
     assert schema["pool_qc"]["categories"] == [ABSENT, "Fa", "TA", "Gd", "Ex"]  # no pool is Po

@@ -34,7 +34,7 @@ def test_of_rows_held_out_only_the_promised_share_is_unlike(usual, name):
     assert usual[name].share - 1 / len(found) <= found.mean() <= usual[name].share
 
 
-@pytest.mark.parametrize(("name", "least"), [("ames", 0.5), ("computers", 0.15)])
+@pytest.mark.parametrize(("name", "least"), [("homes", 0.5), ("machines", 0.15)])
 def test_a_row_put_together_from_two_is_unlike_though_each_value_is_usual(usual, name, least):
     rows, rng = rows_of(name, "held_out"), np.random.default_rng(1)
     half = list(rows.columns[::2])
@@ -44,9 +44,9 @@ def test_a_row_put_together_from_two_is_unlike_though_each_value_is_usual(usual,
 
 
 def test_live_rows_of_ames_are_as_usual_and_those_of_computers_less_and_less(usual):
-    assert usual["ames"].unlike(rows_of("ames", "live")).mean() < 0.1
-    month = cases.live("computers")["trend"]
-    unlike = pd.Series(usual["computers"].unlike(rows_of("computers", "live")), month.index)
+    assert usual["homes"].unlike(rows_of("homes", "live")).mean() < 0.1
+    month = cases.live("machines")["trend"]
+    unlike = pd.Series(usual["machines"].unlike(rows_of("machines", "live")), month.index)
     by_month = unlike.groupby(month).mean()
     assert by_month[13] < 0.15 and by_month[20] > 0.2 and by_month[30] > 0.6
 
@@ -70,7 +70,7 @@ def test_a_row_has_the_same_density_alone_and_however_its_cells_are_kept(usual, 
 
 
 def test_the_same_rows_and_seed_give_the_same_densities():
-    rows, held = rows_of("computers", "train"), rows_of("computers", "held_out")
+    rows, held = rows_of("machines", "train"), rows_of("machines", "held_out")
     a, b = (fit_usual(rows, held, components=3, seed=7) for _ in range(2))
     assert a.limit == b.limit and (a.score(held) == b.score(held)).all()
 
@@ -106,8 +106,8 @@ def test_any_table_has_finite_densities(table, components, cut):
 
 
 def test_no_rows_have_no_density_and_one_row_shows_nothing(usual):
-    rows = rows_of("computers", "held_out")
-    assert usual["computers"].unlike(rows.head(0)).shape == (0,)
+    rows = rows_of("machines", "held_out")
+    assert usual["machines"].unlike(rows.head(0)).shape == (0,)
     with pytest.raises(InputError, match="1 rows do not show"):
         fit_usual(rows.head(1), rows, components=2, seed=0)
 

@@ -230,14 +230,14 @@ def image(tmp_path_factory):
         shutil.copy(ROOT / name, project)
     for name in ("deploy", "src"):
         shutil.copytree(ROOT / name, project / name)
-    for name, model in (("ames", "ridge"), ("credit", "logistic")):
+    for name, model in (("homes", "ridge"), ("loans", "logistic")):
         folder = project / "models" / name
         case, schema = cases.PARAMS.cases[name], cases.schema(name)
         cases.write_bundle(
             folder / "bundle", cases.fitted(name, model), case, schema, name=name, winner=model
         )
         (folder / "model.joblib").write_bytes(b"a pickle")
-    for secret in (".env", "keys", "data/ames/train.parquet", ".git/config"):
+    for secret in (".env", "keys", "data/homes/train.parquet", ".git/config"):
         (project / secret).parent.mkdir(parents=True, exist_ok=True)
         (project / secret).write_text("secret", encoding="utf-8")
 
@@ -255,7 +255,7 @@ def files(folder):
 
 def test_only_what_the_dockerfile_copies_is_sent_to_the_build(image):
     sent = set(files(image.context))
-    assert "models/ames/bundle/model.onnx" in sent and "src/truefit/cli.py" in sent
+    assert "models/homes/bundle/model.onnx" in sent and "src/truefit/cli.py" in sent
     assert {name.split("/")[0] for name in sent} == {
         *("LICENSE", "README.md", "pyproject.toml", "requirements.txt"),
         *("deploy", "models", "src"),
@@ -267,7 +267,7 @@ def test_only_what_the_dockerfile_copies_is_sent_to_the_build(image):
 def test_of_the_models_only_the_bundles_are_in_the_image(image):
     assert set(files(image.root / "models")) == {
         f"{case}/bundle/{file}"
-        for case in ("ames", "credit")
+        for case in ("homes", "loans")
         for file in ("manifest.json", "model.onnx")
     }
 
@@ -343,7 +343,7 @@ def test_the_container_answers(running):
     for path in ("/", "/page.css", "/docs", "/health/live", "/health/ready", "/v2/health/ready"):
         assert running.get(path)[0] == 200, path
     found = json.loads(running.get("/v1/cases")[1])["cases"]
-    assert [entry["case"] for entry in found] == ["ames", "credit"]
+    assert [entry["case"] for entry in found] == ["homes", "loans"]
 
 
 def predict(running, name, rows):
@@ -354,14 +354,14 @@ def predict(running, name, rows):
 
 
 def test_the_container_predicts_what_the_model_predicts(running):
-    rows = cases.live("ames").head(20)
-    found = [answer["prediction"] for answer in predict(running, "ames", rows)]
-    expected = cases.fitted("ames", "ridge").predict(
-        rows.drop(columns=cases.PARAMS.cases["ames"].target)
+    rows = cases.live("homes").head(20)
+    found = [answer["prediction"] for answer in predict(running, "homes", rows)]
+    expected = cases.fitted("homes", "ridge").predict(
+        rows.drop(columns=cases.PARAMS.cases["homes"].target)
     )
     assert found == pytest.approx(expected, rel=1e-4)
-    rows = cases.live("credit").head(20)
-    assert {a["prediction"] for a in predict(running, "credit", rows)} <= {"bad", "good"}
+    rows = cases.live("loans").head(20)
+    assert {a["prediction"] for a in predict(running, "loans", rows)} <= {"bad", "good"}
 
 
 def named(text):
@@ -383,7 +383,7 @@ def queries():
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_the_service_has(running):
-    predict(running, "ames", cases.live("ames").head(20))
+    predict(running, "homes", cases.live("homes").head(20))
     families = text_string_to_metric_families(running.get("/metrics")[1])
     exported = {n for f in families for n in (f.name, *(sample.name for sample in f.samples))}
     # A warning and a refusal have not happened; their families have no samples yet.
@@ -396,11 +396,11 @@ def test_rules_and_dashboard_ask_for_metrics_that_the_service_has(running):
 def test_the_variable_of_the_dashboard_comes_from_a_metric_of_the_service(running):
     (variable,) = json.loads(DASHBOARD.read_text(encoding="utf-8"))["templating"]["list"]
     metric = re.fullmatch(r"label_values\((\w+), case\)", variable["query"])[1]
-    assert f'\n{metric}{{case="ames"' in running.get("/metrics")[1]
+    assert f'\n{metric}{{case="homes"' in running.get("/metrics")[1]
 
 
 def test_the_container_writes_to_its_volume_alone(running):
-    predict(running, "ames", cases.live("ames").head(20))
+    predict(running, "homes", cases.live("homes").head(20))
     changed = dict(files(running.image.root).items() - running.before.items())
     assert all(name.startswith("var/lib/truefit/request-log/") for name in changed), changed
 

@@ -120,15 +120,15 @@ def test_the_interval_of_the_real_error_covers_it_as_often_as_it_says():
 
 
 def test_it_cannot_see_prices_fall():
-    """On computers the estimate stays where it was, while the real error grows fivefold."""
-    case, train, live = (f("computers") for f in (cases.PARAMS.cases.get, cases.train, cases.live))
+    """On machines the estimate stays where it was, while the real error grows fivefold."""
+    case, train, live = (f("machines") for f in (cases.PARAMS.cases.get, cases.train, cases.live))
     inputs = [c for c in train if c not in (case.target, case.time, *case.drop_columns)]
     held_out = cross_val_predict(
-        cases.built("computers", "ridge"), train.drop(columns=case.target), train[case.target], cv=3
+        cases.built("machines", "ridge"), train.drop(columns=case.target), train[case.target], cv=3
     )
     loss = estimate.losses(traffic(train[case.target].to_numpy(), held_out), case)
     model = estimate.fit_losses(train[inputs], held_out, loss, seed=0)
-    score = cases.fitted("computers", "ridge").predict(live.drop(columns=case.target))
+    score = cases.fitted("machines", "ridge").predict(live.drop(columns=case.target))
     drawn = traffic(live[case.target].to_numpy(), score, live["trend"].to_numpy(), live[inputs])
     found = estimate.by_window(drawn, case, model.estimate(drawn.rows, score), confidence=0.95)
     assert abs(found.loc[13, "real"] / found.loc[13, "estimated"] - 1) < 0.3

@@ -184,14 +184,14 @@ def test_a_limit_on_a_metric_nobody_measures_is_an_error_that_lists_those_measur
 
 
 def test_the_gate_lets_through_what_passed_and_names_what_did_not():
-    require_pass(gate({"at_least": 0.5}), "ames")
+    require_pass(gate({"at_least": 0.5}), "homes")
     with pytest.raises(GateError) as error:
-        require_pass(gate({"at_least": 0.81}, {"at_most": 0.95}), "ames")
+        require_pass(gate({"at_least": 0.81}, {"at_most": 0.95}), "homes")
     sentence = str(error.value)
-    assert "the model of ames did not pass" in sentence
+    assert "the model of homes did not pass" in sentence
     assert "R² at least 0.81: the worse end of its interval is 0.8" in sentence
     assert "at most 0.95" not in sentence and "dummy" not in sentence
-    assert "reports/ames/04_evaluation.html" in sentence and "\n" not in sentence
+    assert "reports/homes/04_evaluation.html" in sentence and "\n" not in sentence
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_model_and_bundle_agree_on_every_row(name, model, bundles):
 
 
 def test_a_bundle_of_another_model_is_told_apart(bundles):
-    rows, case = cases.held_out("ames"), cases.PARAMS.cases["ames"]
-    compared = export.parity(cases.fitted("ames", "ridge"), bundles["ames", "linear"], rows, case)
+    rows, case = cases.held_out("homes"), cases.PARAMS.cases["homes"]
+    compared = export.parity(cases.fitted("homes", "ridge"), bundles["homes", "linear"], rows, case)
     assert compared["difference"].min() > TOLERANCE
 
 
@@ -110,7 +110,7 @@ def test_they_agree_on_rows_on_the_edges_of_trees(name, model, bundles):
 
 
 def test_the_edges_are_spread_over_the_thresholds_and_no_more_than_asked():
-    model, row = cases.fitted("ames", "hist_gradient_boosting"), cases.held_out("ames").iloc[[0]]
+    model, row = cases.fitted("homes", "hist_gradient_boosting"), cases.held_out("homes").iloc[[0]]
     edge = export.straddling_rows(model, row, most=300)
     assert 150 * 6 <= len(edge) <= 300 * 6
     changed = (edge != pd.concat([row] * len(edge), ignore_index=True)).sum()
@@ -162,16 +162,16 @@ def test_a_model_has_the_same_graph_each_time_and_in_another_process(name, model
 
 @pytest.mark.parametrize("model", ["hist_gradient_boosting", training.BLEND])
 def test_an_export_leaves_the_model_as_it_was(model):
-    fitted, rows = cases.fitted("credit", model), cases.held_out("credit")
+    fitted, rows = cases.fitted("loans", model), cases.held_out("loans")
     before = fitted.predict_proba(rows)
-    export.to_onnx(fitted, "credit")
+    export.to_onnx(fitted, "loans")
     assert (fitted.predict_proba(rows) == before).all()
 
 
 def test_the_members_of_a_blend_share_what_they_prepare_alike(bundles):
     count = {key: len(onnx.load(b.folder / "model.onnx").graph.node) for key, b in bundles.items()}
-    members = cases.BLENDS["credit"]
-    assert count["credit", "blend"] < 0.8 * sum(count["credit", m] for m in members)
+    members = cases.BLENDS["loans"]
+    assert count["loans", "blend"] < 0.8 * sum(count["loans", m] for m in members)
 
 
 @pytest.mark.parametrize("name", cases.NAMES)
@@ -409,12 +409,12 @@ def test_logarithms_agree_from_the_smallest_number_to_the_largest():
 @pytest.mark.parametrize("inside", ["logistic", training.BLEND])
 @pytest.mark.parametrize("positive", ["bad", "good"])
 def test_a_recalibrated_classifier_is_exported_too(inside, positive):
-    case = cases.PARAMS.cases["credit"].model_copy(update={"positive": positive})
-    model = Recalibrated(cases.built("credit", inside), 1.3, -0.4, positive)
-    model.estimator_ = cases.fitted("credit", inside)
+    case = cases.PARAMS.cases["loans"].model_copy(update={"positive": positive})
+    model = Recalibrated(cases.built("loans", inside), 1.3, -0.4, positive)
+    model.estimator_ = cases.fitted("loans", inside)
     model.classes_ = model.estimator_.classes_
     place = list(model.classes_).index(positive)
-    rows = pd.concat([cases.held_out("credit"), cases.live("credit")])
+    rows = pd.concat([cases.held_out("loans"), cases.live("loans")])
     found = run_session(open_session(cases.onnx_bytes(model)), rows)["probability"]
     np.testing.assert_allclose(found, model.predict_proba(rows), atol=TOLERANCE)
     # As a formula would have it: odds to the power of the slope, times a factor.
@@ -427,13 +427,13 @@ def test_a_recalibrated_classifier_is_exported_too(inside, positive):
 
 
 def test_a_recalibrated_classifier_can_be_cloned_and_fitted():
-    rows = cases.train("credit")
+    rows = cases.train("loans")
     X, y = rows.drop(columns="status"), rows["status"]
-    same = clone(Recalibrated(cases.built("credit", "logistic"))).fit(X, y)
-    expected = cases.fitted("credit", "logistic").predict_proba(X)
+    same = clone(Recalibrated(cases.built("loans", "logistic"))).fit(X, y)
+    expected = cases.fitted("loans", "logistic").predict_proba(X)
     np.testing.assert_allclose(same.predict_proba(X), expected, atol=1e-12)
-    assert (same.predict(X) == cases.fitted("credit", "logistic").predict(X)).all()
-    certain = Recalibrated(cases.built("credit", "decision_tree"), slope=5.0, positive="good")
+    assert (same.predict(X) == cases.fitted("loans", "logistic").predict(X)).all()
+    certain = Recalibrated(cases.built("loans", "decision_tree"), slope=5.0, positive="good")
     p = certain.set_params(estimator__decisiontreeclassifier__max_depth=None).fit(X, y)
     assert np.isfinite(p.predict_proba(X)).all()
 
@@ -485,17 +485,17 @@ def test_the_manifest_describes_every_input(name, bundles):
 
 
 def test_the_card_says_how_good_the_model_is_and_what_the_gate_found(bundles):
-    case = cases.PARAMS.cases["ames"].model_copy(
+    case = cases.PARAMS.cases["homes"].model_copy(
         update={"gate": [Limit(metric="r2", at_least=0.85)]}
     )
     metrics = {"r2": {"value": 0.9123, "low": 0.8765, "high": 0.9345}}
     failed = {"check": "R² at least 0.85", "passed": False, "reason": "the worse end is 0.8"}
     verdict = {**cases.VERDICT, "passed": False, "checks": [*cases.VERDICT["checks"], failed]}
     content = export.manifest(
-        cases.fitted("ames", "ridge"),
-        cases.schema("ames"),
+        cases.fitted("homes", "ridge"),
+        cases.schema("homes"),
         case,
-        name="ames",
+        name="homes",
         winner="ridge",
         metrics=metrics,
         verdict=verdict,

@@ -23,7 +23,7 @@ from test_operations import BAD_BUNDLES, change_manifest, logged
 from truefit.bundle import Bundle
 from truefit.serving import keys
 
-CASE, OTHER = "computers", "ridge"  # the case whose bundle is changed, and its other model
+CASE, OTHER = "machines", "ridge"  # the case whose bundle is changed, and its other model
 N = 40  # different rows that a load sends
 QUICK = ("--watch", "0.1")
 
@@ -159,7 +159,7 @@ def test_what_is_in_flight_is_finished(tmp_path):
     many = rows(CASE, 50) * 100
     with socket.create_connection(("127.0.0.1", running.port)) as raw:
         body = json.dumps(many).encode()
-        raw.sendall(post("/v1/cases/computers/predict", body)[:-1])
+        raw.sendall(post("/v1/cases/machines/predict", body)[:-1])
         time.sleep(0.2)
         os.kill(running.process.pid, signal.SIGTERM)
         running.wait_for("stopping")
@@ -277,7 +277,7 @@ def test_the_folder_of_models_may_be_a_link(tmp_path, other):
     running = Service(tmp_path, *QUICK, models_folder=tmp_path / "current")
     link(two, tmp_path / "current")
     assert running.wait_for("bundle loaded")["version"] == Bundle(other).version
-    assert running.predict("credit", rows("credit", 1)).status_code == 200
+    assert running.predict("loans", rows("loans", 1)).status_code == 200
     running.stop()
 
 
@@ -327,16 +327,16 @@ def test_a_bundle_that_is_mended_in_place_is_taken(tmp_path, other):
 
 def test_cases_come_and_stay(tmp_path):
     folder = copy_models(tmp_path)
-    (folder / "credit").rename(tmp_path / "credit")
+    (folder / "loans").rename(tmp_path / "loans")
     running = Service(tmp_path, *QUICK, models_folder=folder)
-    assert running.predict("credit", rows("credit", 1)).status_code == 404
-    (folder / "credit").mkdir()  # the folder first, its files later
+    assert running.predict("loans", rows("loans", 1)).status_code == 404
+    (folder / "loans").mkdir()  # the folder first, its files later
     time.sleep(0.3)
-    shutil.copytree(tmp_path / "credit" / "bundle", folder / "credit" / "bundle")
-    assert running.wait_for("bundle loaded")["case"] == "credit"
-    assert running.predict("credit", rows("credit", 1)).status_code == 200
+    shutil.copytree(tmp_path / "loans" / "bundle", folder / "loans" / "bundle")
+    assert running.wait_for("bundle loaded")["case"] == "loans"
+    assert running.predict("loans", rows("loans", 1)).status_code == 200
     assert {c["case"] for c in running.client.get("/v1/cases").json()["cases"]} == set(MODELS)
-    assert running.metric("truefit_bundles_refused_total", case="credit") == 0
+    assert running.metric("truefit_bundles_refused_total", case="loans") == 0
     shutil.rmtree(folder)
     time.sleep(0.5)
     for name in MODELS:
@@ -414,10 +414,10 @@ def lost(running: Service) -> float:
 
 def test_a_full_disk_costs_log_entries_and_no_prediction(tmp_path, small_disk):
     running = Service(tmp_path, "--log", small_disk)
-    statuses, sent = set(), rows("ames", 20)
+    statuses, sent = set(), rows("homes", 20)
 
     def ask() -> bool:
-        statuses.add(running.predict("ames", sent).status_code)
+        statuses.add(running.predict("homes", sent).status_code)
         return lost(running) > 20
 
     until(ask)
@@ -425,36 +425,36 @@ def test_a_full_disk_costs_log_entries_and_no_prediction(tmp_path, small_disk):
     (failed,) = running.events("request log fails")
     assert failed["level"] == "error" and "full" in failed["reason"]
     # A person makes room: the old file goes elsewhere.
-    for file in (small_disk / "ames").iterdir():
+    for file in (small_disk / "homes").iterdir():
         file.unlink()
     until(
         lambda: running.predict(CASE, rows(CASE, 1)) and running.events("request log works again")
     )
     before = lost(running)
-    running.predict("ames", sent[:2])
+    running.predict("homes", sent[:2])
     running.stop()
     assert len(running.events("request log fails")) == 1 and before > 20
-    assert len(logged(running, "ames", small_disk)) % 20 == 2
+    assert len(logged(running, "homes", small_disk)) % 20 == 2
 
 
 @pytest.mark.parametrize("fault", ["deleted", "replaced by a file"])
 def test_a_lost_log_folder_costs_entries_at_most_and_comes_back(fault, tmp_path):
     running, folder = Service(tmp_path), tmp_path / "request-log"
-    running.predict("credit", rows("credit", 1))
-    until(lambda: list(folder.glob("credit/*.sqlite")))
+    running.predict("loans", rows("loans", 1))
+    until(lambda: list(folder.glob("loans/*.sqlite")))
     time.sleep(0.3)
     shutil.rmtree(folder)
     if fault != "deleted":
         folder.write_bytes(b"")
         for _ in range(3):
-            assert running.predict("credit", rows("credit", 1)).status_code == 200
+            assert running.predict("loans", rows("loans", 1)).status_code == 200
             time.sleep(0.3)
         until(lambda: lost(running) == 3)
         assert len(running.events("request log fails")) == 1
         folder.unlink()
-    answer = running.predict("credit", rows("credit", 5))
+    answer = running.predict("loans", rows("loans", 5))
     running.stop()
-    assert {r["request_id"] for r in logged(running, "credit")} == {answer.json()["request_id"]}
+    assert {r["request_id"] for r in logged(running, "loans")} == {answer.json()["request_id"]}
     assert len(running.events("request log works again")) == (fault != "deleted")
 
 
@@ -590,15 +590,15 @@ def test_it_is_no_proxy(impatient):
 
 
 def test_clients_that_go_away_leave_nothing_behind(impatient):
-    body = json.dumps(rows("ames", 50) * 40).encode()
-    whole = post("/v1/cases/ames/predict", body)
+    body = json.dumps(rows("homes", 50) * 40).encode()
+    whole = post("/v1/cases/homes/predict", body)
     for i in range(60):
         raw = connect(impatient)
         raw.sendall(whole[: len(whole) * (i % 4 + 1) // 4])  # every fourth goes before its answer
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset, not end
         raw.close()
     until(lambda: impatient.metric("truefit_requests_in_flight") == 1)
-    assert impatient.predict("ames", rows("ames", 1)).status_code == 200
+    assert impatient.predict("homes", rows("homes", 1)).status_code == 200
     assert impatient.metric("truefit_requests_total", status="500") == 0
     assert not [e for e in impatient.events() if e["level"] == "error"]
 
@@ -606,7 +606,7 @@ def test_clients_that_go_away_leave_nothing_behind(impatient):
 def test_five_hundred_idle_connections_disturb_nobody(impatient):
     idle = [connect(impatient) for _ in range(500)]
     for _ in range(20):
-        assert impatient.predict("credit", rows("credit", 1)).status_code == 200
+        assert impatient.predict("loans", rows("loans", 1)).status_code == 200
     assert all(last_words(raw).startswith(b"HTTP/1.1 408 ") for raw in idle)
 
 
@@ -648,7 +648,7 @@ def test_memory_stays_flat(tmp_path):
         mixed += [post(path, json.dumps(some[0] | {"no": i}).encode()) for i in range(3)]
         mixed += [post(path.replace("predict", "explain"), json.dumps(some[0]).encode())]
         mixed += [post(f"/v2/models/{name}/infer", b'{"inputs": []}')]
-    for path in ("v1/cases", "v1/cases/ames", "nothing", "metrics", "health/live", ""):
+    for path in ("v1/cases", "v1/cases/homes", "nothing", "metrics", "health/live", ""):
         mixed.append(f"GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
     expected, sizes, n = exchange(running, mixed), [], 0
     assert set(expected) == {200, 400, 404, 422}
@@ -664,10 +664,10 @@ def test_memory_stays_flat(tmp_path):
 
 def test_large_bodies_leave_no_memory_behind(tmp_path):
     running = Service(tmp_path, "--no-log")
-    body = json.dumps(rows("ames", 50) * 100).encode()
+    body = json.dumps(rows("homes", 50) * 100).encode()
     sizes = []
     for _ in range(8):
-        assert exchange(running, [post("/v1/cases/ames/predict", body)]) == [200]
+        assert exchange(running, [post("/v1/cases/homes/predict", body)]) == [200]
         sizes.append(resident(running))
     assert sizes[-1] - sizes[3] < 30, sizes
     running.stop()

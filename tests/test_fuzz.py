@@ -273,6 +273,6 @@ def test_requests_of_the_inference_protocol(fuzzed, case):
         )  # fmt: skip
         found = {output["name"]: output["data"] for output in said["outputs"]}
         scores = bundle(case).score(given).tolist()
-        assert found["probability" if case == "credit" else "prediction"] == scores
+        assert found["probability" if case == "loans" else "prediction"] == scores
 
     repeat(each, ask, body=tensors(case))

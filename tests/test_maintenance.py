@@ -50,10 +50,10 @@ def bill(name, replayed, past):
 
 
 def test_the_history_has_every_row_once_in_the_order_of_its_windows():
-    past = history("ames")
-    assert len(past.rows) == len(train("ames")) + len(held_out("ames")) + len(live("ames"))
+    past = history("homes")
+    assert len(past.rows) == len(train("homes")) + len(held_out("homes")) + len(live("homes"))
     assert past.rows["pid"].is_unique and (np.diff(past.windows) >= 0).all()
-    assert set(past.live["pid"]) == set(live("ames")["pid"])
+    assert set(past.live["pid"]) == set(live("homes")["pid"])
     quarters = past.rows["yr_sold"] * 4 + (past.rows["mo_sold"] + 2) // 3
     assert quarters.is_monotonic_increasing
     # Eight sales of July 2010 are too few for a window of their own.
@@ -61,21 +61,21 @@ def test_the_history_has_every_row_once_in_the_order_of_its_windows():
 
 
 def test_more_windows_than_allowed_are_joined_with_their_neighbours_on_both_sides():
-    past = history("computers", most=8)
+    past = history("machines", most=8)
     assert len(past.names) - past.first == 8 and past.together == 3
     assert past.names[past.first - 1 :][:2] == ["10 to 12", "13 to 15"]
 
 
 def test_where_no_live_row_has_a_label_the_test_rows_are_replayed():
-    for rows in (live("credit").iloc[:0], live("credit").assign(status=None)):
-        past = history("credit", rows)
-        assert len(past.rows) == len(train("credit")) + len(held_out("credit"))
-        assert past.live["amount"].tolist() == held_out("credit")["amount"].tolist()
+    for rows in (live("loans").iloc[:0], live("loans").assign(status=None)):
+        past = history("loans", rows)
+        assert len(past.rows) == len(train("loans")) + len(held_out("loans"))
+        assert past.live["amount"].tolist() == held_out("loans")["amount"].tolist()
 
 
 def test_a_live_row_that_breaks_a_rule_is_predicted_and_never_learned_from():
-    palace = live("ames").iloc[[0]].assign(gr_liv_area=9000, pid=1)
-    past = history("ames", pd.concat([live("ames"), palace], ignore_index=True))
+    palace = live("homes").iloc[[0]].assign(gr_liv_area=9000, pid=1)
+    past = history("homes", pd.concat([live("homes"), palace], ignore_index=True))
     assert 1 in set(past.live["pid"])
     assert 1 not in set(past.to_learn((0, len(past.names)))["pid"])
 
@@ -95,7 +95,7 @@ def test_joined_windows_are_neighbours_and_have_rows_enough(sizes, least, togeth
 
 
 def test_a_replay_knows_nothing_of_what_comes_later():
-    past = history("computers", most=8)
+    past = history("machines", most=8)
     now = past.first + 4
     later = past.windows >= now
     turned = past.rows["price"].where(~later, past.rows["price"].to_numpy()[::-1])
@@ -105,8 +105,8 @@ def test_a_replay_knows_nothing_of_what_comes_later():
         learned=past.learned.assign(price=turned[past.learned.index]),
     )
     known = past.windows[past.windows >= past.first] <= now  # its own inputs are known, too
-    as_it_was = replay(bench("computers", "ridge", past), policies())
-    with_other_labels = replay(bench("computers", "ridge", changed), policies())
+    as_it_was = replay(bench("machines", "ridge", past), policies())
+    with_other_labels = replay(bench("machines", "ridge", changed), policies())
     differ = []
     for name, found in as_it_was.items():
         other = with_other_labels[name].predictions
@@ -116,7 +116,7 @@ def test_a_replay_knows_nothing_of_what_comes_later():
 
 
 def test_an_alarm_comes_when_the_labels_have_come_and_not_before():
-    past = history("ames")
+    past = history("homes")
     raised = past.first + 2
     doubled = past.rows["sale_price"] * np.where(past.windows >= raised, 2, 1)
     past = replace(
@@ -125,23 +125,23 @@ def test_an_alarm_comes_when_the_labels_have_come_and_not_before():
         learned=past.learned.assign(sale_price=doubled[past.learned.index]),
     )
     policy = maintenance.Policy("alarm", 1, None, RULE)
-    found = maintenance.follow(policy, bench("ames", "ridge", past), false_alarms=LEVEL)
+    found = maintenance.follow(policy, bench("homes", "ridge", past), false_alarms=LEVEL)
     # The new model knows the new level and nothing else, so there is no second alarm.
     assert found.retrained == [raised + 1]
 
 
 def test_on_computers_the_window_matters_more_than_the_frequency():
-    past, case = history("computers"), PARAMS.cases["computers"]
+    past, case = history("machines"), PARAMS.cases["machines"]
     chosen = {p.name: p for p in policies("month")}
     replayed = replay(
-        bench("computers", "lightgbm", past),
+        bench("machines", "lightgbm", past),
         [chosen[n] for n in (
             "never", "every 3 months, on all history", "each month, on all history",
             "every 3 months, on the newest 6 months", "each month, on the newest 6 months",
             "when bias is amber, on the newest 6 months",
         )],
     )  # fmt: skip
-    draws, table = bill("computers", replayed, past)
+    draws, table = bill("machines", replayed, past)
     frozen, seldom, often, recent, both, alarm = table["value"]
     assert 0.3 < frozen < 0.4 and 0.15 < seldom < 0.2
     assert recent < often < seldom  # newest rows, quarterly, beat all rows, monthly
@@ -153,7 +153,7 @@ def test_on_computers_the_window_matters_more_than_the_frequency():
     assert maintenance.worth_it(draws, "never", case, **asked)[1:].all()
 
 
-@pytest.mark.parametrize(("name", "model"), [("ames", "ridge"), ("credit", "logistic")])
+@pytest.mark.parametrize(("name", "model"), [("homes", "ridge"), ("loans", "logistic")])
 def test_where_nothing_changes_no_alarm_is_raised_and_retraining_is_not_worth_it(name, model):
     past, case = history(name), PARAMS.cases[name]
     replayed = replay(bench(name, model, past), policies())
@@ -173,11 +173,11 @@ def test_where_nothing_changes_no_alarm_is_raised_and_retraining_is_not_worth_it
 
 
 def test_a_policy_does_not_learn_from_windows_that_lack_a_class():
-    past = history("credit")
+    past = history("loans")
     only_good = past.learned["status"].where(past.windows[past.learned.index] < past.first, "good")
     past = replace(past, learned=past.learned.assign(status=only_good))
     found = maintenance.follow(
-        maintenance.Policy("newest", 1, 1), bench("credit", "logistic", past), false_alarms=LEVEL
+        maintenance.Policy("newest", 1, 1), bench("loans", "logistic", past), false_alarms=LEVEL
     )
     assert found.retrained == []
 
@@ -212,8 +212,8 @@ def test_alarms_are_as_seldom_as_promised():
 
 
 def test_the_mean_error_of_a_frozen_model_shows_the_price_level_falling():
-    on = bench("computers", "hist_gradient_boosting")
-    case, past = PARAMS.cases["computers"], on.history
+    on = bench("machines", "hist_gradient_boosting")
+    case, past = PARAMS.cases["machines"], on.history
     frozen = on.predictions((0, past.first))
     table = maintenance.mean_errors(frozen, past, case, confidence=0.95)
     assert table["rows"].sum() == len(past.live)
@@ -225,10 +225,10 @@ def test_the_mean_error_of_a_frozen_model_shows_the_price_level_falling():
 
 
 def test_the_inputs_that_moved_are_named_and_unchanged_ones_are_not():
-    moved = maintenance.input_drift(history("computers"), ["hd", "speed", "screen", "cd"], 6)
+    moved = maintenance.input_drift(history("machines"), ["hd", "speed", "screen", "cd"], 6)
     assert moved.index[0] == "hd" and (moved["q"] < 1e-6).all()
     columns = ["age", "income", "home", "amount"]
-    assert (maintenance.input_drift(history("credit"), columns, 6)["q"] > LEVEL).all()
+    assert (maintenance.input_drift(history("loans"), columns, 6)["q"] > LEVEL).all()
 
 
 # The challenger
@@ -237,19 +237,19 @@ def test_the_inputs_that_moved_are_named_and_unchanged_ones_are_not():
 @pytest.fixture(scope="module")
 def months():
     """The model of the first year, a new one of months 27 to 32, and the three months after."""
-    past = history("computers")
-    on = bench("computers", "hist_gradient_boosting", past)
+    past = history("machines")
+    on = bench("machines", "hist_gradient_boosting", past)
     judged = past.rows[past.windows >= past.names.index("33")]
     span = past.newest(6, past.names.index("33"))
     return (
-        fitted("computers", "hist_gradient_boosting"),
+        fitted("machines", "hist_gradient_boosting"),
         on.fitted(span),
         past.to_learn(span),
         judged,
     )
 
 
-def challenge(champion, challenger, learned, judged, case=PARAMS.cases["computers"]):
+def challenge(champion, challenger, learned, judged, case=PARAMS.cases["machines"]):
     return maintenance.challenge(
         champion, challenger, learned, judged, case, resamples=300, confidence=0.95, seed=0
     )
@@ -264,7 +264,7 @@ def test_a_challenger_that_is_better_and_passes_the_gate_is_promoted(months):
 
 ALIKE = [
     b.model_copy(update={"expect": "same", "name": "all alike", "share": 1.0})
-    for b in PARAMS.cases["computers"].behaviour
+    for b in PARAMS.cases["machines"].behaviour
 ]
 
 
@@ -278,7 +278,7 @@ ALIKE = [
 def test_a_challenger_that_beats_the_champion_and_fails_the_gate_stays_out(
     months, stricter, culprit
 ):
-    case = PARAMS.cases["computers"].model_copy(update=stricter)
+    case = PARAMS.cases["machines"].model_copy(update=stricter)
     found = challenge(*months, case)
     assert found.difference.loc["rmse_log", "better"] == "yes"
     assert not found.promote and len(found.reasons) == 1 and culprit in found.reasons[0]

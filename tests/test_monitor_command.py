@@ -20,7 +20,7 @@ from truefit.project import InputError
 from truefit.serving.lesson import records
 from truefit.serving.request_log import Entry, RequestLog
 
-NAME, MODEL = "computers", running.MODELS["computers"]
+NAME, MODEL = "machines", running.MODELS["machines"]
 
 
 @pytest.fixture(scope="module")

@@ -61,54 +61,54 @@ def of(found: pd.DataFrame, **wanted) -> pd.DataFrame:
 
 
 def test_windows_follow_the_calendar_of_the_case():
-    assert live("computers").names == [str(month) for month in range(13, 36)]
+    assert live("machines").names == [str(month) for month in range(13, 36)]
     quarters = [f"{year}-{quarter}" for year in (2009, 2010) for quarter in (1, 2, 3, 4)]
-    assert live("ames").names == quarters[:7]
-    assert live("ames").windows.value_counts()["2010-3"] == 8
-    assert live("credit").windows.value_counts().to_dict() == {
+    assert live("homes").names == quarters[:7]
+    assert live("homes").windows.value_counts()["2010-3"] == 8
+    assert live("loans").windows.value_counts().to_dict() == {
         "1": 150, "2": 150, "3": 150, "4": 150, "5": 291,
     }  # fmt: skip
 
 
 def test_prices_that_fall_are_seen_at_once_and_named():
-    bias = of(findings("computers"), rule="bias").set_index("window")
+    bias = of(findings("machines"), rule="bias").set_index("window")
     assert bias["value"].loc[["13", "20", "30"]].to_list() == pytest.approx(
         [-0.04, -0.26, -0.6], abs=0.06
     )
     assert bias["light"].loc["13":"14"].to_list() == ["amber", "red"]
     assert (bias["light"].loc["14":] == "red").all()
     assert "lower than predicted" in bias["reason"]["14"]
-    assert monitoring.advice(findings("computers"), "14") == (True, bias["reason"]["14"])
+    assert monitoring.advice(findings("machines"), "14") == (True, bias["reason"]["14"])
 
 
 def test_the_prices_themselves_show_nothing_in_the_first_month():
-    (target,) = of(findings("computers"), rule="target", window="13")["light"]
+    (target,) = of(findings("machines"), rule="target", window="13")["light"]
     assert target == "green"
 
 
 @pytest.mark.parametrize("column", ["hd", "speed"])
 def test_larger_disks_and_faster_processors_are_named(column):
-    drift = of(findings("computers"), rule="drift", subject=column)
+    drift = of(findings("machines"), rule="drift", subject=column)
     first = drift[drift["light"] == "red"].iloc[0]
     assert int(first["window"]) <= 20
     assert f"{column} has become larger" in first["reason"]
 
 
 def test_house_prices_after_2008_raise_no_alarm():
-    board = monitoring.lights(live("ames"), findings("ames"))
+    board = monitoring.lights(live("homes"), findings("homes"))
     assert (board["labels"].iloc[:6] == "green").all()
     assert (board["predictions"].iloc[:6] == "green").all()
-    advised = [monitoring.advice(findings("ames"), w) for w in live("ames").names]
+    advised = [monitoring.advice(findings("homes"), w) for w in live("homes").names]
     assert not any(a.retrain for a in advised)
 
 
 def test_held_out_applicants_raise_no_alarm():
-    assert "red" not in set(findings("credit")["light"])
+    assert "red" not in set(findings("loans")["light"])
 
 
 def test_nothing_is_concluded_from_eight_rows():
-    assert of(findings("ames"), window="2010-3").empty
-    board = monitoring.lights(live("ames"), findings("ames")).loc["2010-3"]
+    assert of(findings("homes"), window="2010-3").empty
+    board = monitoring.lights(live("homes"), findings("homes")).loc["2010-3"]
     assert (board["rows"], board["labelled"], board["light"]) == (8, 8, "")
 
 
@@ -123,7 +123,7 @@ def later(name: str, **changed: pd.DataFrame | pd.Series) -> pd.DataFrame:
 
 
 def test_what_the_last_labels_said_holds_until_others_come():
-    found = later("ames", truth=unchanged("ames", 1, 2)[1].truth * 0.8)
+    found = later("homes", truth=unchanged("homes", 1, 2)[1].truth * 0.8)
     assert of(found, window="1", light="red").empty
     assert monitoring.light(found, "1") == "red"
     retrain, reason = monitoring.advice(found, "1")
@@ -132,17 +132,17 @@ def test_what_the_last_labels_said_holds_until_others_come():
 
 
 def test_labels_of_rows_that_were_broken_are_no_reason_to_retrain():
-    traffic = unchanged("ames", 1, 2)[1]
+    traffic = unchanged("homes", 1, 2)[1]
     rows = traffic.rows.assign(overall_qual=np.nan)
-    found = later("ames", rows=rows, truth=traffic.truth * 0.8)
+    found = later("homes", rows=rows, truth=traffic.truth * 0.8)
     retrain, reason = monitoring.advice(found, "1")
     assert not retrain and reason.startswith("mend the data first: overall_qual has gone missing")
 
 
 def test_what_is_amber_has_a_reason():
-    amber = findings("computers").query("window == '13' and found")
-    assert monitoring.light(findings("computers"), "13") == "amber"
-    reason = monitoring.advice(findings("computers"), "13").reason
+    amber = findings("machines").query("window == '13' and found")
+    assert monitoring.light(findings("machines"), "13") == "amber"
+    reason = monitoring.advice(findings("machines"), "13").reason
     assert reason.removeprefix("nothing to do yet: ") in set(amber["reason"])
 
 
@@ -163,7 +163,7 @@ def unchanged(name: str, seed: int, windows: int) -> tuple[Baseline, Traffic]:
     )
 
 
-@pytest.mark.parametrize(("name", "windows"), [("ames", 1), ("credit", 2), ("computers", 2)])
+@pytest.mark.parametrize(("name", "windows"), [("homes", 1), ("loans", 2), ("machines", 2)])
 def test_unchanged_rows_raise_alarms_no_more_often_than_promised(name, windows):
     looked, alarmed, without_adjustment = 0, 0, 0
     for seed in range(RESAMPLES):
@@ -199,10 +199,10 @@ def worst(found: pd.DataFrame) -> tuple[str, str]:
 
 @pytest.mark.parametrize("column", ["gr_liv_area", "total_bsmt_sf", "lot_frontage"])
 def test_a_unit_that_changed_is_found_and_named(column):
-    square = block("ames").unit(column) == "square feet"
-    rows = rows_of("ames")
+    square = block("homes").unit(column) == "square feet"
+    rows = rows_of("homes")
     rows = rows.assign(**{column: (rows[column] * 0.3048 ** (2 if square else 1)).round(1)})
-    light, said = worst(found := plant("ames", rows=rows))
+    light, said = worst(found := plant("homes", rows=rows))
     assert light == "red"
     assert said == (
         f"{column} is probably given in square metres instead of square feet"
@@ -214,7 +214,7 @@ def test_a_unit_that_changed_is_found_and_named(column):
 
 @pytest.mark.parametrize(
     ("name", "column", "old"),
-    [("ames", "ms_zoning", "RL"), ("credit", "home", "rent"), ("computers", "premium", "yes")],
+    [("homes", "ms_zoning", "RL"), ("loans", "home", "rent"), ("machines", "premium", "yes")],
 )
 def test_a_category_that_was_renamed_is_found_and_named(name, column, old):
     rows = rows_of(name)
@@ -225,7 +225,7 @@ def test_a_category_that_was_renamed_is_found_and_named(name, column, old):
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("ames", "overall_qual"), ("credit", "job"), ("computers", "hd")]
+    ("name", "column"), [("homes", "overall_qual"), ("loans", "job"), ("machines", "hd")]
 )
 def test_a_column_that_went_missing_is_found_and_named(name, column):
     rows = rows_of(name)
@@ -235,7 +235,7 @@ def test_a_column_that_went_missing_is_found_and_named(name, column):
     assert monitoring.advice(found, "0").reason.startswith("mend the data first")
 
 
-@pytest.mark.parametrize("name", ["ames", "computers"])
+@pytest.mark.parametrize("name", ["homes", "machines"])
 def test_prices_ten_percent_up_are_found_and_named(name):
     truth = unchanged(name, 1, 1)[1].truth
     light, said = worst(found := plant(name, truth=truth * 1.1))
@@ -247,10 +247,10 @@ def test_prices_ten_percent_up_are_found_and_named(name):
 
 
 def test_a_risk_that_rose_is_found_and_named():
-    truth = unchanged("credit", 1, 1)[1].truth.copy()
+    truth = unchanged("loans", 1, 1)[1].truth.copy()
     flipped = truth.index[truth == 0][::4]  # one good loan in four turns bad
     truth[flipped] = 1
-    found = plant("credit", truth=truth)
+    found = plant("loans", truth=truth)
     (bias,) = of(found, rule="bias").itertuples()
     assert worst(found)[0] == "red" and bias.found
     assert bias.reason.startswith("'bad' is higher by ")
@@ -284,10 +284,10 @@ def drawn(before: Baseline, rng: np.random.Generator, name: str) -> Traffic:
 
 
 def test_the_rows_to_look_at_are_those_that_show_it():
-    before, traffic = unchanged("ames", 1, 1)
+    before, traffic = unchanged("homes", 1, 1)
     rows = traffic.rows.copy()
     rows.loc[3:20, "kitchen_qual"] = "Superb"
-    found = monitoring.watch(before, replace(traffic, rows=rows), block("ames"), CHOSEN)
+    found = monitoring.watch(before, replace(traffic, rows=rows), block("homes"), CHOSEN)
     (hit,) = of(found, rule="unseen", subject="kitchen_qual").itertuples()
     assert hit.look == tuple(traffic.ids[3:8])
     assert hit.value == pytest.approx(18 / len(rows))
@@ -305,56 +305,56 @@ def ruled(name: str, **change) -> pd.DataFrame:
 
 
 def test_patience_turns_amber_into_red_when_it_lasts():
-    bias = of(ruled("computers", bias={"red": 9.0, "patience": 4}), rule="bias")
+    bias = of(ruled("machines", bias={"red": 9.0, "patience": 4}), rule="bias")
     assert bias["light"].to_list() == ["amber"] * 3 + ["red"] * 20
     assert bias["in_a_row"].to_list() == list(range(1, 24))
 
 
 def test_a_large_effect_is_red_at_once():
-    bias = of(ruled("computers", bias={"red": 0.03, "patience": 99}), rule="bias")
+    bias = of(ruled("machines", bias={"red": 0.03, "patience": 99}), rule="bias")
     assert bias["light"].iloc[0] == "red"
 
 
 def test_what_is_too_small_to_matter_is_not_found_however_certain():
-    bias = of(ruled("computers", bias={"amber": 0.3, "red": 0.5}), rule="bias")
+    bias = of(ruled("machines", bias={"amber": 0.3, "red": 0.5}), rule="bias")
     first = bias[bias["found"]].iloc[0]
     assert int(first["window"]) > 20
     assert (bias["q"].iloc[1:5] < 1e-6).all() and not bias["found"].iloc[1:5].any()
 
 
 def test_what_comes_later_does_not_change_what_was_said():
-    whole, traffic = findings("computers"), live("computers")
+    whole, traffic = findings("machines"), live("machines")
     early = traffic.take(traffic.windows.isin(traffic.names[:5]).to_numpy())
-    said = monitoring.watch(usual("computers"), early, block("computers"), CHOSEN)
+    said = monitoring.watch(usual("machines"), early, block("machines"), CHOSEN)
     pd.testing.assert_frame_equal(said, whole.iloc[: len(said)])
 
 
 def test_labels_that_have_not_come_are_not_judged():
-    late = replace(live("credit"), truth=live("credit").truth.where(live("credit").windows != "2"))
-    found = monitoring.watch(usual("credit"), late, block("credit"), CHOSEN)
+    late = replace(live("loans"), truth=live("loans").truth.where(live("loans").windows != "2"))
+    found = monitoring.watch(usual("loans"), late, block("loans"), CHOSEN)
     assert set(of(found, window="2")["group"]) == {"inputs", "predictions"}
     board = monitoring.lights(late, found)
     assert (board["labelled"]["2"], board["labels"]["2"]) == (0, "")
 
 
 def test_columns_that_tell_the_time_are_not_compared():
-    assert not {"mo_sold", "yr_sold"} & set(findings("ames")["subject"])
-    assert {"year_built", "gr_liv_area"} <= set(findings("ames")["subject"])
+    assert not {"mo_sold", "yr_sold"} & set(findings("homes")["subject"])
+    assert {"year_built", "gr_liv_area"} <= set(findings("homes")["subject"])
 
 
 def test_columns_masked_in_a_log_are_left_out():
-    masked = replace(live("credit"), rows=live("credit").rows.drop(columns=["age", "home"]))
-    found = monitoring.watch(usual("credit"), masked, block("credit"), CHOSEN)
+    masked = replace(live("loans"), rows=live("loans").rows.drop(columns=["age", "home"]))
+    found = monitoring.watch(usual("loans"), masked, block("loans"), CHOSEN)
     assert not {"age", "home"} & set(found["subject"])
     assert "income" in set(found["subject"])
 
 
 def test_a_block_without_windows_has_one_for_each_time():
-    case = block("computers").model_copy(update={"window": None})
+    case = block("machines").model_copy(update={"window": None})
     traffic = monitoring.replay(
-        bundle("computers"), case, cases.live("computers"), window_rows=99, seed=0
+        bundle("machines"), case, cases.live("machines"), window_rows=99, seed=0
     )
-    assert traffic.names == live("computers").names
+    assert traffic.names == live("machines").names
 
 
 @pytest.mark.parametrize(
@@ -362,15 +362,15 @@ def test_a_block_without_windows_has_one_for_each_time():
     [("nothing", "does not work"), ("trend +", "does not work"), ("3", "says nothing about a row")],
 )
 def test_a_window_that_does_not_work_is_refused_in_a_sentence(by, said):
-    case = block("computers").model_copy(update={"window": Window(name="month", by=[by])})
+    case = block("machines").model_copy(update={"window": Window(name="month", by=[by])})
     with pytest.raises(InputError, match=said):
-        monitoring.replay(bundle("computers"), case, cases.live("computers"), window_rows=9, seed=0)
+        monitoring.replay(bundle("machines"), case, cases.live("machines"), window_rows=9, seed=0)
 
 
 def test_no_live_rows_are_refused_in_a_sentence():
     with pytest.raises(InputError, match="no live rows"):
         monitoring.replay(
-            bundle("credit"), block("credit"), cases.live("credit").iloc[:0], window_rows=9, seed=0
+            bundle("loans"), block("loans"), cases.live("loans").iloc[:0], window_rows=9, seed=0
         )
 
 
@@ -435,7 +435,7 @@ def test_the_ranking_of_classes_is_that_of_the_roc_curve():
 
 
 def test_larger_disks_are_not_taken_for_another_unit():
-    told = of(findings("computers"), rule="drift")
+    told = of(findings("machines"), rule="drift")
     assert not told["fault"].any()
 
 

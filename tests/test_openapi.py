@@ -113,7 +113,7 @@ def test_keys_are_asked_for_where_the_document_says(services, documents):
     document, client = documents["locked"], services["locked"].client
     without = {"authorization": ""}
     for path, method, operation in operations(document):
-        path = re.sub(r"{case}", "ames", path).replace("{version}", "x")
+        path = re.sub(r"{case}", "homes", path).replace("{version}", "x")
         status = client.request(method, path, headers=without).status_code
         assert (status == 401) == ("security" in operation) == ("401" in operation["responses"])
     assert "securitySchemes" not in documents["open"]["components"]
@@ -128,7 +128,7 @@ def test_the_schema_of_a_record_takes_what_the_service_takes(name, services, doc
     columns = document["components"]["schemas"][f"{name}.record"]["properties"]
     bodies = [typical, [typical], [typical] * MOST, [typical] * (MOST + 1), [], None, 5, "row"]
     bodies += [typical | {"unheard_of": 1}, [typical, {}], [[typical]]]
-    for column in [*columns][:3] + [*columns][-3:] + ["pid"] * (name == "ames"):
+    for column in [*columns][:3] + [*columns][-3:] + ["pid"] * (name == "homes"):
         left_out = {k: v for k, v in typical.items() if k != column}
         bodies += [left_out, *(left_out | {column: v} for v in VALUES)]
     taken = 0

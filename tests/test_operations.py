@@ -50,7 +50,7 @@ def change_model(folder: Path, change) -> None:
 
 def another_case(folder: Path) -> None:
     shutil.rmtree(folder)
-    shutil.copytree(models() / "credit" / "bundle", folder)
+    shutil.copytree(models() / "loans" / "bundle", folder)
 
 
 def other_schema(folder: Path) -> None:
@@ -78,7 +78,7 @@ BAD_BUNDLES = {
     "opset": (lambda f: change_model(f, newer_opset), "cannot be run by the installed ONNX"),
     "operator": (lambda f: change_model(f, unknown_operator), "cannot be run by the installed"),
     "format": (lambda f: change_manifest(f, format=99), "has format 99, and this version reads"),
-    "another case": (another_case, "is the bundle of 'credit', and lies where that of 'computers'"),
+    "another case": (another_case, "is the bundle of 'loans', and lies where that of 'machines'"),
     "half a manifest": (lambda f: os.truncate(f / "manifest.json", 500), "is damaged (not whole)"),
     "no text": (lambda f: (f / "manifest.json").write_bytes(b"\xff"), "is damaged (not whole)"),
     "type": (lambda f: change_manifest(f, deciles=["x"]), "is damaged (Expected `float`"),
@@ -98,18 +98,18 @@ def refused(*options: object, cwd: Path) -> str:
 @pytest.mark.parametrize("fault", BAD_BUNDLES)
 def test_a_bad_bundle_at_the_start_is_one_sentence(fault, tmp_path):
     damage, said = BAD_BUNDLES[fault]
-    folder = tmp_path / "models" / "computers" / "bundle"
-    shutil.copytree(models() / "computers" / "bundle", folder)
+    folder = tmp_path / "models" / "machines" / "bundle"
+    shutil.copytree(models() / "machines" / "bundle", folder)
     damage(folder)
     sentence = refused("--models", tmp_path / "models", cwd=tmp_path)
-    assert said in sentence and "computers" in sentence
+    assert said in sentence and "machines" in sentence
 
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_folder_without_a_bundle_is_one_sentence(exists, tmp_path):
     folder = tmp_path / "models"
     if exists:
-        (folder / "computers").mkdir(parents=True)
+        (folder / "machines").mkdir(parents=True)
     assert f"{folder} has no bundle" in refused("--models", folder, cwd=tmp_path)
 
 
@@ -144,10 +144,10 @@ def test_limits_must_be_numbers_above_zero(capsys):
 
 
 def test_it_starts_within_a_second_and_loads_nothing_it_does_not_need(tmp_path):
-    record = rows("computers", 1)
+    record = rows("machines", 1)
     started = time.perf_counter()
     running = Service(tmp_path, "--no-log")
-    assert running.predict("computers", record).status_code == 200
+    assert running.predict("machines", record).status_code == 200
     seconds = time.perf_counter() - started
     loaded = Path(f"/proc/{running.process.pid}/maps")
     if loaded.exists():  # compiled parts of what must not be there
@@ -178,7 +178,7 @@ def test_it_runs_as_nobody_where_nothing_can_be_written(tmp_path):
         port = json.loads(process.stdout.readline())["port"]
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
         assert f"Uid:\t{NOBODY}\t" in status
-        assert ask(port, rows("credit", 1)) == 200
+        assert ask(port, rows("loans", 1)) == 200
         process.terminate()
         assert process.wait(30) == 0
     assert list(folder.iterdir()) == []
@@ -188,7 +188,7 @@ def ask(port: int, records: list) -> int:
     """The status of an answer of a service that the class Service did not start."""
     import httpx
 
-    url = f"http://127.0.0.1:{port}/v1/cases/credit/predict"
+    url = f"http://127.0.0.1:{port}/v1/cases/loans/predict"
     return httpx.post(url, json=records).status_code
 
 
@@ -206,12 +206,12 @@ def test_readiness_ends_before_the_service_does(sign, tmp_path):
     assert (not_ready.status_code, not_ready.headers["connection"]) == (503, "close")
     assert running.client.get("/v2/health/ready").status_code == 503
     assert running.client.get("/health/live").status_code == 200
-    assert running.predict("computers", rows("computers", 1)).status_code == 200
+    assert running.predict("machines", rows("machines", 1)).status_code == 200
     assert running.process.wait(10) == 0
     assert 0.5 < time.monotonic() - started < 4
     assert [e["event"] for e in running.events() if e["event"] != "request"] == [
         "listening", "stopping", "stopped"]  # fmt: skip
-    assert len(logged(running, "computers")) == 1
+    assert len(logged(running, "machines")) == 1
 
 
 def test_a_second_signal_ends_the_wait(tmp_path):
@@ -265,14 +265,14 @@ def test_without_its_key_nobody_gets_an_answer(locked):
     closed = {
         "GET": [
             "/v1/cases",
-            "/v1/cases/ames",
-            "/v1/cases/ames/comparison",
+            "/v1/cases/homes",
+            "/v1/cases/homes/comparison",
             "/v2",
-            "/v2/models/ames",
-            "/v2/models/ames/ready",
+            "/v2/models/homes",
+            "/v2/models/homes/ready",
         ],
-        "POST": [f"/v1/cases/ames/{verb}" for verb in ("predict", "explain", "rollback")]
-        + ["/v2/models/ames/infer"],
+        "POST": [f"/v1/cases/homes/{verb}" for verb in ("predict", "explain", "rollback")]
+        + ["/v2/models/homes/infer"],
     }
     for method, paths in closed.items():
         for path in paths:
@@ -283,7 +283,7 @@ def test_without_its_key_nobody_gets_an_answer(locked):
                 assert answer.headers["www-authenticate"] == "Bearer"
     headers = {"authorization": f"Bearer {key}"}
     assert running.client.get("/v1/cases", headers=headers).status_code == 200
-    assert running.predict("ames", rows("ames", 1), headers=headers).status_code == 200
+    assert running.predict("homes", rows("homes", 1), headers=headers).status_code == 200
     health = [f"{api}/health/{kind}" for api in ("", "/v2") for kind in ("live", "ready")]
     pages = ("/", "/comparison", "/page.css", "/page.js", "/shared.js", "/comparison.js", "/docs")
     for path in (*pages, "/openapi.json", "/metrics", *health):
@@ -294,14 +294,14 @@ def test_no_secret_comes_into_a_log(locked):
     running, key = locked
     known = {"authorization": f"Bearer {key}"}
     hidden = {"authorization": f"Bearer {SECRET}", "cookie": SECRET, "x-request-id": f"{SECRET} !"}
-    record = rows("credit", 1)[0]
-    text = next(i["name"] for i in manifest("credit")["inputs"] if i["type"] == "text")
+    record = rows("loans", 1)[0]
+    text = next(i["name"] for i in manifest("loans")["inputs"] if i["type"] == "text")
     bodies = [record | {text: SECRET}, record | {SECRET: 1}, record | {"age": SECRET}, SECRET]
     for headers in (hidden, known):
         for body in bodies:
-            running.predict("credit", body, headers=headers, params={"key": SECRET})
-            running.client.post("/v1/cases/credit/explain", json=body, headers=headers)
-            running.client.post("/v2/models/credit/infer", json={"id": SECRET}, headers=headers)
+            running.predict("loans", body, headers=headers, params={"key": SECRET})
+            running.client.post("/v1/cases/loans/explain", json=body, headers=headers)
+            running.client.post("/v2/models/loans/infer", json={"id": SECRET}, headers=headers)
     with socket.create_connection(("127.0.0.1", running.port)) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nbad header " + SECRET.encode() + b"\r\n\r\n")
         raw.recv(1000)
@@ -319,10 +319,10 @@ def test_each_line_of_the_log_is_json_and_says_what_was_asked(service):
         ("GET", "/health/live", None),
         ("GET", "/no/such?path=1", None),
         ("DELETE", "/v1/cases", None),
-        ("POST", "/v1/cases/ames/predict", rows("ames", 3)),
-        ("POST", "/v1/cases/ames/predict", {"no": "column"}),
+        ("POST", "/v1/cases/homes/predict", rows("homes", 3)),
+        ("POST", "/v1/cases/homes/predict", {"no": "column"}),
         ("POST", "/v1/cases/nothing/predict", {}),
-        ("POST", "/v1/cases/credit/explain", rows("credit", 1)),
+        ("POST", "/v1/cases/loans/explain", rows("loans", 1)),
     ):
         answer = service.client.request(method, path, json=body)
         ids[answer.headers["x-request-id"]] = (method, path, answer.status_code)
@@ -338,7 +338,7 @@ def test_each_line_of_the_log_is_json_and_says_what_was_asked(service):
         assert line["status"] == status and 0 < line["seconds"] < 10
         assert datetime.fromisoformat(line["time"]).tzinfo == UTC
     predicted = next(line for line in asked.values() if line["rows"] == 3)
-    assert (predicted["case"], len(predicted["version"])) == ("ames", 12)
+    assert (predicted["case"], len(predicted["version"])) == ("homes", 12)
 
 
 def families(running: Service) -> dict:
@@ -348,42 +348,42 @@ def families(running: Service) -> dict:
 
 def test_metrics_count_what_was_asked(tmp_path):
     running = Service(tmp_path, "--no-log")
-    record, column = rows("computers", 1)[0], "speed"
+    record, column = rows("machines", 1)[0], "speed"
     odd = [record | {column: 1e6}, record | {column: -1}, record | {"cd": "perhaps"}]
-    answers = running.predict("computers", odd).json()["predictions"]
-    answers += running.predict("computers", rows("computers", 200)).json()["predictions"]
+    answers = running.predict("machines", odd).json()["predictions"]
+    answers += running.predict("machines", rows("machines", 200)).json()["predictions"]
     warned = Counter(
         (w["column"], w["reason"].split()[2]) for a in answers for w in a["warnings"]
     )  # fmt: skip
-    running.predict("computers", {})
-    running.predict("computers", [])
-    running.post("/v1/cases/computers/predict", b"{")
+    running.predict("machines", {})
+    running.predict("machines", [])
+    running.post("/v1/cases/machines/predict", b"{")
     inputs = [{"name": n, "datatype": "BYTES" if isinstance(v, str) else "FP64", "shape": [1],
                "data": [v]} for n, v in record.items()]  # fmt: skip
-    infer = running.client.post("/v2/models/computers/infer", json={"inputs": inputs}).json()
+    infer = running.client.post("/v2/models/machines/infer", json={"inputs": inputs}).json()
     scores = [a["prediction"] for a in answers]
     scores += next(o["data"] for o in infer["outputs"] if o["name"] == "prediction")
 
     def requests(**labels):
-        return running.metric("truefit_requests_total", case="computers", **labels)
+        return running.metric("truefit_requests_total", case="machines", **labels)
 
     assert (requests(api="v1", status="200"), requests(api="v2", status="200")) == (2, 1)
     assert (requests(status="422"), requests(status="400"), requests()) == (2, 1, 6)
-    assert running.metric("truefit_request_seconds_count", case="computers", api="v1") == 5
-    assert 0 < running.metric("truefit_request_seconds_sum", case="computers", api="v1") < 5
-    assert running.metric("truefit_rows_total", case="computers") == len(scores) == 204
+    assert running.metric("truefit_request_seconds_count", case="machines", api="v1") == 5
+    assert 0 < running.metric("truefit_request_seconds_sum", case="machines", api="v1") < 5
+    assert running.metric("truefit_rows_total", case="machines") == len(scores) == 204
     assert running.metric("truefit_rows_total") == 204
     for kind in ("below", "above", "unseen"):
         assert running.metric("truefit_warnings_total", kind=kind) >= 1
     assert running.metric("truefit_warnings_total", column=column, kind="above") == 1
     assert running.metric("truefit_warnings_total") == sum(warned.values())
     assert running.metric("truefit_requests_in_flight") == 1  # that for the metrics
-    version = running.client.get("/v1/cases/computers").json()["version"]
-    said = {"case": "computers", "version": version, "model": MODELS["computers"]}
+    version = running.client.get("/v1/cases/machines").json()["version"]
+    said = {"case": "machines", "version": version, "model": MODELS["machines"]}
     assert running.metric("truefit_model_info", **said) == 1
     assert running.metric("truefit_model_info") == len(MODELS)
 
-    deciles = manifest("computers")["deciles"]
+    deciles = manifest("machines")["deciles"]
     counts = Counter(bisect_left(deciles, score) for score in scores)
     buckets = [s for s in families(running)["truefit_predictions"].samples if "le" in s.labels]
     assert [float(s.labels["le"]) for s in buckets] == [*deciles, float("inf")]
@@ -394,7 +394,7 @@ def test_metrics_count_what_was_asked(tmp_path):
 
 
 def test_metrics_are_all_there_from_the_first_scrape_and_a_tool_reads_them(service):
-    service.predict("ames", rows("ames", 2))
+    service.predict("homes", rows("homes", 2))
     found = families(service)
     assert found.keys() >= {
         "truefit_requests", "truefit_request_seconds", "truefit_requests_in_flight",
@@ -419,15 +419,15 @@ def test_no_client_can_make_new_series(service):
         series = (s for f in families(service).values() for s in f.samples)
         return {(s.name, *sorted(s.labels.items())) for s in series}
 
-    record = rows("credit", 1)[0]
-    text = next(i["name"] for i in manifest("credit")["inputs"] if i["type"] == "text")
+    record = rows("loans", 1)[0]
+    text = next(i["name"] for i in manifest("loans")["inputs"] if i["type"] == "text")
 
     def invent(n: int) -> None:
-        for path in (f"/x{n}", f"/v1/cases/x{n}", f"/v2/models/credit/versions/{n}"):
+        for path in (f"/x{n}", f"/v1/cases/x{n}", f"/v2/models/loans/versions/{n}"):
             service.client.get(path, headers={"x-request-id": f"id-{n}"})
         service.client.request(f"M{n}X", "/health/live")
-        service.predict("credit", record | {f"c{n}": n})
-        service.predict("credit", record | {text: f"unseen {n}"})
+        service.predict("loans", record | {f"c{n}": n})
+        service.predict("loans", record | {text: f"unseen {n}"})
 
     invent(0)
     before = sets()
@@ -481,13 +481,13 @@ def test_the_request_log_has_the_rows_as_sent_and_answered(name, tmp_path):
 
 
 def test_masked_columns_are_nowhere_in_the_request_log(tmp_path):
-    texts = [i["name"] for i in manifest("ames")["inputs"] if i["type"] == "text"]
+    texts = [i["name"] for i in manifest("homes")["inputs"] if i["type"] == "text"]
     running = Service(tmp_path, "--mask", texts[0], "--mask", "age", "--mask", "pid")
-    ames = rows("ames", 1)[0] | {texts[0]: SECRET, texts[1]: "kept-value", "pid": SECRET}
-    credit = rows("credit", 1)[0] | {"age": 31.41592653}
+    homes = rows("homes", 1)[0] | {texts[0]: SECRET, texts[1]: "kept-value", "pid": SECRET}
+    loans = rows("loans", 1)[0] | {"age": 31.41592653}
     for _ in range(2):
-        assert running.predict("ames", ames).json()["predictions"][0]["id"] == SECRET
-        assert running.predict("credit", credit).status_code == 200
+        assert running.predict("homes", homes).json()["predictions"][0]["id"] == SECRET
+        assert running.predict("loans", loans).status_code == 200
     time.sleep(0.5)
 
     def written() -> bytes:
@@ -500,13 +500,13 @@ def test_masked_columns_are_nowhere_in_the_request_log(tmp_path):
     for content in contents:
         assert b"kept-value" in content
         assert SECRET.encode() not in content and b"31.41592653" not in content
-    (row,) = {r["inputs"] for r in logged(running, "credit")}
-    assert json.loads(row).keys() == credit.keys() - {"age"}
+    (row,) = {r["inputs"] for r in logged(running, "loans")}
+    assert json.loads(row).keys() == loans.keys() - {"age"}
 
 
 def test_no_log_writes_nothing(tmp_path):
     running = Service(tmp_path, "--no-log")
-    running.predict("credit", rows("credit", 1))
+    running.predict("loans", rows("loans", 1))
     running.stop()
     assert [f.name for f in tmp_path.iterdir()] == ["service.log"]
 

@@ -44,7 +44,7 @@ def locked(tmp_path_factory):
     """A service that wants a key, for a case whose title is an attack; and the key."""
     folder = tmp_path_factory.mktemp("locked")
     models = copy_models(folder)
-    path = models / "credit" / "bundle" / "manifest.json"
+    path = models / "loans" / "bundle" / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8")) | {"title": HOSTILE}
     path.write_text(json.dumps(manifest), encoding="utf-8")
     made = subprocess.run(
@@ -135,7 +135,7 @@ def test_typical_values_are_answered_as_the_service_answers_them(name, service, 
     headline = predict(page)
     (said,) = service.predict(name, typical(service, name)).json()["predictions"]
     explained = page.locator("#explained").inner_text()
-    if name == "credit":
+    if name == "loans":
         assert headline.split()[0] == said["prediction"]
         for share in said["probabilities"].values():
             assert f"{round(100 * share, 1):g}" in explained
@@ -201,7 +201,7 @@ def test_a_value_is_changed_and_the_answer_read_by_keyboard_alone(service, visit
 
 
 def test_contributions_are_bars_that_lead_from_the_typical_row_to_this_one(service, visit):
-    page = open_case(visit, service, "credit")
+    page = open_case(visit, service, "loans")
     page.fill("#of-seniority", "30")
     page.select_option("#of-records", "yes")
     predict(page)
@@ -214,7 +214,7 @@ def test_contributions_are_bars_that_lead_from_the_typical_row_to_this_one(servi
 
 
 def test_a_value_unlike_any_in_training_is_answered_with_a_warning(service, visit):
-    page = open_case(visit, service, "computers")
+    page = open_case(visit, service, "machines")
     page.fill("#of-ram", "512")
     predict(page)
     assert page.locator("#warnings li").all_inner_texts() == [
@@ -222,7 +222,7 @@ def test_a_value_unlike_any_in_training_is_answered_with_a_warning(service, visi
     ]
     assert page.locator("#live").inner_text().endswith("1 warning.")
     page.get_by_role("button", name="Typical values").click()
-    assert page.input_value("#of-ram") == f"{typical(service, 'computers')['ram']:g}"
+    assert page.input_value("#of-ram") == f"{typical(service, 'machines')['ram']:g}"
     predict(page)
     expect(page.locator("#warned")).to_be_hidden()
 
@@ -236,7 +236,7 @@ def test_a_value_unlike_any_in_training_is_answered_with_a_warning(service, visi
     ],
 )
 def test_an_error_stands_beside_its_field(column, value, why, service, visit):
-    page = open_case(visit, service, "ames", complaints=("status of 422",))
+    page = open_case(visit, service, "homes", complaints=("status of 422",))
     field = page.locator(f"#of-{column}")
     folded = not field.is_visible()
     if folded:
@@ -260,7 +260,7 @@ def test_an_error_stands_beside_its_field(column, value, why, service, visit):
 
 
 def test_what_is_not_known_or_not_there_can_be_left_out(service, visit):
-    page = open_case(visit, service, "ames")
+    page = open_case(visit, service, "homes")
     page.locator("summary").click()
     page.select_option("#of-garage_type", label="has none")
     page.fill("#of-lot_frontage", "")
@@ -277,7 +277,7 @@ def test_what_is_not_known_or_not_there_can_be_left_out(service, visit):
 
 
 def test_the_command_for_a_terminal_gives_the_same_answer(service, visit):
-    page = open_case(visit, service, "computers")
+    page = open_case(visit, service, "machines")
     page.fill("#of-ram", "16")
     command = page.locator("#curl").inner_text()
     done = subprocess.run(
@@ -291,7 +291,7 @@ def test_the_command_for_a_terminal_gives_the_same_answer(service, visit):
 
 
 def test_a_service_that_is_gone_is_said_to_be(service, visit):
-    page = open_case(visit, service, "credit", complaints=("ERR_INTERNET_DISCONNECTED",))
+    page = open_case(visit, service, "loans", complaints=("ERR_INTERNET_DISCONNECTED",))
     before = predict(page)
     page.context.set_offline(True)
     problem = page.locator("[role=alert]")
@@ -307,7 +307,7 @@ def test_a_service_that_is_gone_is_said_to_be(service, visit):
 
 def test_a_key_is_asked_for_where_one_is_needed_and_not_kept(locked, visit):
     service, key = locked
-    page = visit(service.url + "/#computers", complaints=("status of 401",))
+    page = visit(service.url + "/#machines", complaints=("status of 401",))
     field = page.get_by_label("API key")
     expect(field).to_be_focused()
     field.fill("guess")
@@ -328,7 +328,7 @@ def test_a_key_is_asked_for_where_one_is_needed_and_not_kept(locked, visit):
 
 def test_what_the_service_says_is_text_and_never_markup(locked, visit):
     service, key = locked
-    page = visit(service.url + "/#credit", complaints=("status of 401",))
+    page = visit(service.url + "/#loans", complaints=("status of 401",))
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Open").click()
     expect(page.locator("#title")).to_have_text(HOSTILE)
@@ -344,17 +344,17 @@ def test_what_the_service_says_is_text_and_never_markup(locked, visit):
 
 @pytest.fixture(scope="module")
 def shadowed(tmp_path_factory):
-    """A service whose computers and loans have a challenger each, which have scored some rows."""
+    """A service whose machines and loans have a challenger each, which have scored some rows."""
     folder = tmp_path_factory.mktemp("shadowed")
     models = copy_models(folder)
-    write(folder / "rival", "computers", "ridge")
-    (folder / "rival" / "computers" / "bundle").rename(models / "computers" / "challenger")
-    bundle, rival = (models / "credit" / name for name in ("bundle", "challenger"))
+    write(folder / "rival", "machines", "ridge")
+    (folder / "rival" / "machines" / "bundle").rename(models / "machines" / "challenger")
+    bundle, rival = (models / "loans" / name for name in ("bundle", "challenger"))
     shutil.copytree(bundle, rival)
     manifest = json.loads((rival / "manifest.json").read_bytes()) | {"threshold": 0.4}
     (rival / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     running = Service(folder, "--no-log", "--shadow", 1, models_folder=models)
-    for name in ("computers", "credit"):
+    for name in ("machines", "loans"):
         for part in (rows(name, 600), rows(name, 1)):
             running.predict(name, part)
         until(lambda n=name: (compared(running, n)["shadow"] or {}).get("requests") == 2)
@@ -373,8 +373,8 @@ def open_comparison(visit, service, name: str, **more):
 
 
 def test_the_comparison_says_in_words_and_points_what_the_service_counts(shadowed, visit):
-    page = open_comparison(visit, shadowed, "computers")
-    found = compared(shadowed, "computers")
+    page = open_comparison(visit, shadowed, "machines")
+    found = compared(shadowed, "machines")
     shadow, (apart, about) = found["shadow"], (found["shadow"]["apart"], page.locator("#about"))
     expect(about).to_contain_text("has answered 2 requests")
     expect(about).to_contain_text(f"has scored 2 of these too, with {shadow['rows']} rows")
@@ -406,8 +406,8 @@ def test_the_comparison_says_in_words_and_points_what_the_service_counts(shadowe
     for cell, side in zip(median.all_inner_texts(), ("champion", "challenger"), strict=True):
         q50 = found[side]["predictions"]["q50"]
         assert float(cell.replace(",", "")) == pytest.approx(q50, rel=0.01)
-    shadowed.predict("computers", rows("computers", 1))
-    until(lambda: compared(shadowed, "computers")["shadow"]["requests"] == 3)
+    shadowed.predict("machines", rows("machines", 1))
+    until(lambda: compared(shadowed, "machines")["shadow"]["requests"] == 3)
     page.get_by_role("button", name="Look again").click()
     expect(about).to_contain_text("has answered 3 requests")
 
@@ -418,7 +418,7 @@ def test_the_comparison_of_a_classification_counts_other_calls(shadowed, visit):
     expect(page.get_by_role("heading", level=1, name="Loan applicants")).to_be_focused()
     page.get_by_role("link", name="Comparison").click()
     expect(page.locator("#title")).to_have_text("Loan applicants: champion and challenger")
-    share = compared(shadowed, "credit")["shadow"]["called_differently"]
+    share = compared(shadowed, "loans")["shadow"]["called_differently"]
     assert 0.05 < share < 0.5
     said = page.locator("#differ").inner_text()
     assert f"call {round(100 * share, 1):g}\N{NO-BREAK SPACE}% of the rows differently" in said
@@ -426,22 +426,22 @@ def test_the_comparison_of_a_classification_counts_other_calls(shadowed, visit):
 
 
 def test_where_there_is_no_challenger_the_comparison_says_how_to_put_one(shadowed, service, visit):
-    page = open_comparison(visit, shadowed, "ames")
+    page = open_comparison(visit, shadowed, "homes")
     expect(page.locator("#about")).to_contain_text("no challenger: none lies beside the champion")
-    expect(page.locator("#place")).to_contain_text("ames/challenger/model.onnx")
+    expect(page.locator("#place")).to_contain_text("homes/challenger/model.onnx")
     expect(page.locator("#start")).to_contain_text("truefit serve --shadow 1.0")
     expect(page.locator("#both")).to_be_hidden()
-    page.get_by_role("link", name="Prices of personal computers").focus()
+    page.get_by_role("link", name="Prices of personal machines").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     expect(page.locator("#none")).to_be_hidden()
-    page = open_comparison(visit, service, "credit")
+    page = open_comparison(visit, service, "loans")
     expect(page.locator("#about")).to_contain_text("started without --shadow and without --canary")
 
 
 def test_a_comparison_needs_the_key_and_takes_words_as_text(locked, visit):
     service, key = locked
-    page = visit(f"{service.url}/comparison#credit", complaints=("status of 401",))
+    page = visit(f"{service.url}/comparison#loans", complaints=("status of 401",))
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Open").click()
     expect(page.locator("#title")).to_contain_text(HOSTILE)
@@ -459,16 +459,16 @@ def test_the_comparison_has_no_barrier_and_fits(look, size, shadowed, visit):
 
 def test_who_answered_in_a_canary_is_said(tmp_path, visit):
     models = copy_models(tmp_path)
-    rival = shutil.copytree(models / "credit" / "bundle", models / "credit" / "challenger")
+    rival = shutil.copytree(models / "loans" / "bundle", models / "loans" / "challenger")
     manifest = json.loads((rival / "manifest.json").read_bytes()) | {"threshold": 0.4}
     (rival / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     running = Service(tmp_path, "--no-log", "--canary", 1, models_folder=models)
-    page = open_case(visit, running, "credit")
+    page = open_case(visit, running, "loans")
     expect(page.locator("#role")).to_be_hidden()
     predict(page)
-    version = compared(running, "credit")["challenger"]["version"]
+    version = compared(running, "loans")["challenger"]["version"]
     expect(page.locator("#role")).to_have_text(f"The challenger answered, version {version}.")
-    page = open_comparison(visit, running, "credit")
+    page = open_comparison(visit, running, "loans")
     expect(page.locator("#about")).to_contain_text("has answered 1 of 1 request")
     expect(page.locator("#apart")).to_be_hidden()
     assert violations(page) == []
@@ -508,7 +508,7 @@ def violations(page) -> list[str]:
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_axe_finds_no_barrier(look, size, service, visit):
     page = open_case(
-        visit, service, "ames", viewport=size, color_scheme=look,
+        visit, service, "homes", viewport=size, color_scheme=look,
         complaints=("status of 422",),
     )  # fmt: skip
     assert violations(page) == []
@@ -525,7 +525,7 @@ def test_axe_finds_no_barrier(look, size, service, visit):
 
 @each_look
 def test_axe_finds_no_barrier_in_the_other_pages(look, service, locked, visit):
-    page = open_case(visit, service, "credit", color_scheme=look)
+    page = open_case(visit, service, "loans", color_scheme=look)
     predict(page)
     assert violations(page) == []
     page = visit(locked[0].url, complaints=("status of 401",), color_scheme=look)
@@ -540,8 +540,8 @@ def test_wishes_of_the_system_are_respected(service, visit):
     def style(page, element: str, name: str) -> str:
         return page.evaluate(f"getComputedStyle(document.querySelector('{element}')).{name}")
 
-    light = open_case(visit, service, "credit", color_scheme="light")
-    dark = open_case(visit, service, "credit", color_scheme="dark", reduced_motion="no-preference")
+    light = open_case(visit, service, "loans", color_scheme="light")
+    dark = open_case(visit, service, "loans", color_scheme="dark", reduced_motion="no-preference")
     assert style(light, "body", "backgroundColor") == "rgb(255, 255, 255)"
     assert style(dark, "body", "backgroundColor") == "rgb(21, 25, 29)"
     assert style(light, "html", "scrollBehavior") == "auto"

@@ -33,6 +33,6 @@ def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path):
     copy = copy_project(tmp_path / "clone")
     quick = params.load(copy / "params.yaml").quick
     for step in STEPS:
-        case = [] if step in WITHOUT_CASE else ["-p", "case", "credit"]
+        case = [] if step in WITHOUT_CASE else ["-p", "case", "loans"]
         papermill(copy, step, *case, "-y", json.dumps(quick.get(step, {})))
-    assert (copy / "models" / "credit" / "bundle" / "model.onnx").is_file()
+    assert (copy / "models" / "loans" / "bundle" / "model.onnx").is_file()

@@ -51,11 +51,11 @@ def with_line(line):
 
 def test_the_shipped_file_loads():
     shipped = params.load(ROOT / "params.yaml")
-    assert list(shipped.cases) == ["ames", "credit", "computers"]
-    assert shipped.case("ames").log_target is True
-    assert shipped.case("ames").production_from == 2009
-    assert shipped.case("credit").positive == "bad"
-    assert shipped.case("computers").table == "data/raw/computers.csv"
+    assert list(shipped.cases) == ["homes", "loans", "machines"]
+    assert shipped.case("homes").log_target is True
+    assert shipped.case("homes").production_from == 2009
+    assert shipped.case("loans").positive == "bad"
+    assert shipped.case("machines").table == "tests/tables/machines.csv"
 
 
 def test_a_block_needs_only_three_keys(load):
@@ -328,8 +328,8 @@ def test_a_misspelt_key_is_named_before_the_key_that_is_missing_for_it(load):
 
 def test_an_unknown_case_lists_the_known_ones(load):
     shipped = load(SHIPPED)
-    assert "did you mean ames?" in refusal(shipped.case, "amos")
-    assert "known: ames, credit, computers" in refusal(shipped.case, "xyz")
+    assert "did you mean homes?" in refusal(shipped.case, "amos")
+    assert "known: homes, loans, machines" in refusal(shipped.case, "xyz")
 
 
 def test_numbers_and_words_mean_what_they_mean_in_yaml_1_2(load):

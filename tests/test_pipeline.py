@@ -17,8 +17,8 @@ from conftest import change_params, copy_project, quicken, run_truefit
 from truefit.notebook import STEPS, WITHOUT_CASE, all_runs, claims_of_run, page_of
 from truefit.notebook.run import PINNED, PINNED_ON_X86
 
-CASES = ("ames", "credit", "computers")
-AGAIN = "credit"  # the case that runs a second time
+CASES = ("homes", "loans", "machines")
+AGAIN = "loans"  # the case that runs a second time
 BIN = Path(sys.executable).parent
 MADE = ("data", "models", "reports")
 
@@ -129,7 +129,7 @@ def test_every_report_model_and_bundle_is_made(runs):
     for case in CASES:
         for name in ("model.onnx", "manifest.json", "MODEL_CARD.md"):
             assert f"models/{case}/bundle/{name}" in files
-    assert {"reports/index.html", "reports/gate/ames.json"} <= files
+    assert {"reports/index.html", "reports/gate/homes.json"} <= files
     assert f"reports/claims/{claims_of_run('regression_maths')}" in files
 
 
@@ -145,7 +145,7 @@ def test_metrics_show_reads_the_figures_of_every_case(runs):
     found = json.loads(said)[""]["data"]
     for case in CASES:
         figures = found[f"reports/{case}/metrics.json"]["data"]
-        headline = figures["roc_auc" if case == "credit" else "rmse_log"]
+        headline = figures["roc_auc" if case == "loans" else "rmse_log"]
         assert headline["low"] < headline["value"] < headline["high"]
 
 
@@ -188,8 +188,8 @@ def test_a_killed_stage_leaves_the_last_good_report(runs, tmp_path):
     copy = working_copy(runs, tmp_path / "copy")
     change_params(copy, lambda p: p["training"].update(seed=31))
     before = {f: (copy / f).read_bytes() for f in made_files(copy)}
-    process = dvc("repro", "training@computers", cwd=copy)
-    staged = copy / ".staging" / "computers-03_training"
+    process = dvc("repro", "training@machines", cwd=copy)
+    staged = copy / ".staging" / "machines-03_training"
     deadline = time.monotonic() + 60
     while not staged.exists():
         assert time.monotonic() < deadline
@@ -199,24 +199,24 @@ def test_a_killed_stage_leaves_the_last_good_report(runs, tmp_path):
     process.communicate()
 
     assert {f: (copy / f).read_bytes() for f in made_files(copy)} == before
-    code, said = finish(dvc("repro", "training@computers", cwd=copy))
+    code, said = finish(dvc("repro", "training@machines", cwd=copy))
     assert code == 0, said
-    report = "reports/computers/03_training.html"
+    report = "reports/machines/03_training.html"
     assert (copy / report).read_bytes() != before[report]
     assert not staged.exists()
 
 
 def test_a_failed_gate_stops_the_export_and_shows_on_the_front_page(runs, tmp_path):
     copy = working_copy(runs, tmp_path / "copy")
-    bundle = copy / "models" / "computers" / "bundle" / "manifest.json"
+    bundle = copy / "models" / "machines" / "bundle" / "manifest.json"
     before = bundle.read_bytes()
     change_params(
-        copy, lambda p: p["cases"]["computers"]["gate"][0].update(metric="rmse_log", at_most=0.01)
+        copy, lambda p: p["cases"]["machines"]["gate"][0].update(metric="rmse_log", at_most=0.01)
     )
-    code, said = finish(dvc("repro", "export@computers", cwd=copy))
+    code, said = finish(dvc("repro", "export@machines", cwd=copy))
     assert code != 0
     sentence = next(line for line in said.splitlines() if line.startswith("truefit: "))
-    for part in ("computers", "did not pass the gate", "at most 0.01", "04_evaluation.html"):
+    for part in ("machines", "did not pass the gate", "at most 0.01", "04_evaluation.html"):
         assert part in sentence
     assert bundle.read_bytes() == before
 
@@ -229,20 +229,20 @@ def test_a_failed_gate_stops_the_export_and_shows_on_the_front_page(runs, tmp_pa
 
 def test_editing_one_case_runs_only_its_own_stages(runs, tmp_path):
     copy = working_copy(runs, tmp_path / "copy")
-    change_params(copy, lambda p: p["cases"]["credit"]["units"].update(age="full years"))
+    change_params(copy, lambda p: p["cases"]["loans"]["units"].update(age="full years"))
     code, said = finish(dvc("repro", "--dry", cwd=copy))
     assert code == 0, said
     started = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running")}
     about_no_case = {"index", "scorecard"}
-    assert started == {f"{s}@credit" for s in STEPS if s not in WITHOUT_CASE} | about_no_case
+    assert started == {f"{s}@loans" for s in STEPS if s not in WITHOUT_CASE} | about_no_case
 
 
 def test_a_run_from_python_is_the_run_from_the_command_line(runs, tmp_path):
     copy = working_copy(runs, tmp_path / "copy")
-    report = copy / "reports" / "credit" / "03_training.html"
+    report = copy / "reports" / "loans" / "03_training.html"
     expected = report.read_bytes()
     report.unlink()
-    program = "from truefit.notebook import run; print(run('training', 'credit'))"
+    program = "from truefit.notebook import run; print(run('training', 'loans'))"
     said = subprocess.run(
         [sys.executable, "-c", program],
         cwd=copy,
@@ -254,7 +254,7 @@ def test_a_run_from_python_is_the_run_from_the_command_line(runs, tmp_path):
     assert Path(said.stdout.strip()) == report
     assert report.read_bytes() == expected
     report.unlink()
-    assert run_truefit("run", "03_training", "--case", "credit", cwd=copy).returncode == 0
+    assert run_truefit("run", "03_training", "--case", "loans", cwd=copy).returncode == 0
     assert report.read_bytes() == expected
 
 
@@ -267,12 +267,12 @@ def test_a_step_without_a_case_runs_once_and_refuses_one(runs, tmp_path):
     claims.unlink()
     assert run_truefit("run", "02_regression_maths", cwd=copy).returncode == 0
     assert (report.read_bytes(), claims.read_bytes()) == expected
-    refused = run_truefit("run", "02_regression_maths", "--case", "ames", cwd=copy)
+    refused = run_truefit("run", "02_regression_maths", "--case", "homes", cwd=copy)
     assert refused.returncode == 1
     assert refused.stderr == "truefit: 02_regression_maths takes no case; run it without one\n"
     refused = run_truefit("run", "03_training", cwd=copy)
     assert refused.returncode == 1
-    assert refused.stderr == "truefit: 03_training needs a case; known: ames, credit, computers\n"
+    assert refused.stderr == "truefit: 03_training needs a case; known: homes, loans, machines\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminal")
@@ -284,7 +284,7 @@ def test_a_bar_by_cell_is_drawn_on_a_terminal(runs, tmp_path):
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (30, 90))
     run = subprocess.Popen(
-        ["truefit", "run", "04_evaluation", "--case", "credit"],
+        ["truefit", "run", "04_evaluation", "--case", "loans"],
         cwd=copy,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -297,7 +297,7 @@ def test_a_bar_by_cell_is_drawn_on_a_terminal(runs, tmp_path):
             said += more
     os.close(ours)
     assert run.wait() == 0
-    assert b"04_evaluation credit:   0%" in said and b"04_evaluation credit: 100%" in said
+    assert b"04_evaluation loans:   0%" in said and b"04_evaluation loans: 100%" in said
 
 
 def test_an_experiment_is_run_compared_and_drawn(runs, tmp_path):
@@ -306,14 +306,14 @@ def test_an_experiment_is_run_compared_and_drawn(runs, tmp_path):
     for command in (["add", "--all"], [*who, "commit", "--quiet", "--message", "start"]):
         subprocess.run(["git", "-C", copy, *command], check=True)
     fewer = ["-S", "training.regression=[dummy,linear]", "-S", "training.trials=1"]
-    code, said = finish(dvc("exp", "run", *fewer, "evaluation@computers", cwd=copy))
+    code, said = finish(dvc("exp", "run", *fewer, "evaluation@machines", cwd=copy))
     assert code == 0, said
 
     code, said = finish(dvc("metrics", "diff", "--json", cwd=copy))
     assert code == 0, said
-    changed = json.loads(said)["reports/computers/metrics.json"]["rmse_log.value"]
+    changed = json.loads(said)["reports/machines/metrics.json"]["rmse_log.value"]
     assert changed["new"] > changed["old"]  # a linear model instead of the whole shelf
     code, said = finish(dvc("plots", "show", "--out", "drawn", cwd=copy))
     assert code == 0, said
     page = (copy / "drawn" / "index.html").read_text(encoding="utf-8")
-    assert "computers: learning curves, on rows held out" in page
+    assert "machines: learning curves, on rows held out" in page

@@ -33,7 +33,7 @@ from truefit.evaluation.resampled import corrected_t
 from truefit.metrics import predictions, scores, truth
 from truefit.serving.served import Served
 
-QUICK = {"ames": "ridge", "credit": "logistic", "computers": "hist_gradient_boosting"}
+QUICK = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boosting"}
 FEATURES = [(name, feature) for name in QUICK for feature in cases.PARAMS.cases[name].features]
 
 
@@ -86,7 +86,7 @@ def test_every_feature_but_one_tells_something_of_the_target():
         chances.append(spearmanr(values, y, nan_policy="omit").pvalue)
     adjusted = false_discovery_control(chances)
     silent = [pair for pair, p in zip(FEATURES, adjusted, strict=True) if p > 0.05]
-    assert silent == [("credit", "assets_missing")]
+    assert silent == [("loans", "assets_missing")]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -119,8 +119,8 @@ def test_a_new_feature_is_one_line_of_the_block(tmp_path):
     assert text.count(line) == 1
     file = tmp_path / "params.yaml"
     file.write_text(text.replace(line, f"{line}      area: screen * screen\n"), encoding="utf-8")
-    before, case = cases.PARAMS.cases["computers"], params.load(file).cases["computers"]
-    rows = cases.train("computers")
+    before, case = cases.PARAMS.cases["machines"], params.load(file).cases["machines"]
+    rows = cases.train("machines")
     X, y = rows.drop(columns="price"), rows["price"]
     old, new = (
         training.built("ridge", rows, c, {}, cases.PARAMS.training).fit(X, y)
@@ -141,7 +141,7 @@ def test_every_function_that_a_feature_may_use_has_a_meaning_to_be_tested_agains
 
 
 @pytest.mark.parametrize(
-    ("name", "offline", "live"), [("ames", "rmse_log", "mae"), ("credit", "roc_auc", "cost")]
+    ("name", "offline", "live"), [("homes", "rmse_log", "mae"), ("loans", "roc_auc", "cost")]
 )
 def test_what_is_better_on_test_rows_is_better_on_live_rows(name, offline, live):
     """Where nothing drifts: the metric that chooses, and what a user pays for."""
@@ -179,13 +179,13 @@ def test_a_search_keeps_the_best_of_what_it_tried_the_usual_setting_first(monkey
 
 
 def test_the_cost_of_an_old_model_is_known():
-    """On computers, by the month: frozen, and fitted again on the six months before."""
+    """On machines, by the month: frozen, and fitted again on the six months before."""
     case, rows, live = (
-        cases.PARAMS.cases["computers"],
-        cases.train("computers"),
-        cases.live("computers"),
+        cases.PARAMS.cases["machines"],
+        cases.train("machines"),
+        cases.live("machines"),
     )
-    frozen, error = cases.fitted("computers", "ridge"), {"frozen": [], "again": []}
+    frozen, error = cases.fitted("machines", "ridge"), {"frozen": [], "again": []}
     for month in (13, 24, 35):
         now = live[live["trend"] == month]
         before = pd.concat([rows, live])
@@ -295,7 +295,7 @@ def test_a_table_becomes_answers_over_http(tmp_path, monkeypatch):
     assert len(logged(running, "t")) == len(live)
 
 
-@pytest.mark.parametrize("name", ["ames", "credit"])
+@pytest.mark.parametrize("name", ["homes", "loans"])
 def test_each_step_of_an_exported_model_can_be_looked_at_for_one_row(name):
     model = cases.fitted(name, QUICK[name])
     graph, row = cases.onnx_bytes(model), cases.held_out(name).iloc[[0]]
@@ -365,7 +365,7 @@ def test_a_change_of_any_library_runs_every_stage_again():
 
 
 def test_a_fit_takes_little_more_than_its_estimator():
-    rows, case = cases.train("computers"), cases.PARAMS.cases["computers"]
+    rows, case = cases.train("machines"), cases.PARAMS.cases["machines"]
     X, y = rows.drop(columns="price"), rows["price"]
     model = training.built("hist_gradient_boosting", rows, case, {}, cases.PARAMS.training)
     (pipeline,) = export.models.pipelines(model.fit(X, y))
@@ -374,7 +374,7 @@ def test_a_fit_takes_little_more_than_its_estimator():
 
 
 def test_an_answer_takes_little_more_than_its_model():
-    bundle = Bundle(models() / "ames" / "bundle")
+    bundle = Bundle(models() / "homes" / "bundle")
     served, typical = Served(bundle), Served(bundle).typical_row()
     body = json.dumps([{k: v for k, (v,) in typical.items()}]).encode()
 
@@ -387,7 +387,7 @@ def test_an_answer_takes_little_more_than_its_model():
 
 
 def test_answers_leave_no_memory_behind():
-    served = Served(Bundle(models() / "computers" / "bundle"))
+    served = Served(Bundle(models() / "machines" / "bundle"))
     columns = list(served.typical_row().values())
     for _ in range(50):
         served.answer(columns, 1)

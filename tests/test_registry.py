@@ -164,7 +164,7 @@ def by_gto(repo: Path) -> dict[str, str | None]:
 
 
 def test_promoting_and_rolling_back(repo, made, bundles):
-    assert "computers v1.0.0 is in production; its files are in production" in promote(CASE)
+    assert "machines v1.0.0 is in production; its files are in production" in promote(CASE)
     assert same(served(repo), bundles[0])
     turn_to(repo, made[1][1])
     said = promote(CASE, message="cheaper chips")
@@ -175,9 +175,9 @@ def test_promoting_and_rolling_back(repo, made, bundles):
     assert same(served(repo), bundles[0])
     assert by_gto(repo) == {"production": "v1.0.0", "archived": "v1.0.1"}
     assert git(repo, "tag").split() == [
-        *("computers#archived#2", "computers#archived#4", "computers#production#1"),
-        *("computers#production#3", "computers#production#5", "computers@v1.0.0"),
-        "computers@v1.0.1",
+        *("machines#archived#2", "machines#archived#4", "machines#production#1"),
+        *("machines#production#3", "machines#production#5", "machines@v1.0.0"),
+        "machines@v1.0.1",
     ]
     assert git(repo, "status", "--porcelain") == ""
 
@@ -199,7 +199,7 @@ def test_the_table_tells_who_put_what_where_when_and_why(repo, made, capsys):
     assert told == [
         ["v1.0.1", "to", "production", "Bea cheaper chips"],
         ["v1.0.0", "to", "archived", "Bea cheaper chips"],
-        ["v1.0.0", "to", "production", "Ann Other Put computers v1.0.0 into production"],
+        ["v1.0.0", "to", "production", "Ann Other Put machines v1.0.0 into production"],
     ]
 
 
@@ -318,8 +318,8 @@ def test_a_project_within_a_larger_repository_has_names_of_its_own(tmp_path, mon
     assert dvc(["init", "--subdir", "--quiet"]) == 0
     release(inside, bundles[0])
     promote(CASE)
-    assert "models/prices=computers@v1.0.0" in git(tmp_path, "tag")
-    assert gto.api.show(tmp_path)["models/prices:computers"]["stage"]["production"] == "v1.0.0"
+    assert "models/prices=machines@v1.0.0" in git(tmp_path, "tag")
+    assert gto.api.show(tmp_path)["models/prices:machines"]["stage"]["production"] == "v1.0.0"
     assert same(served(inside), bundles[0])
 
 
@@ -349,7 +349,7 @@ def test_asking_twice_changes_nothing(repo, capsys):
     before = state(repo), os.readlink(served(repo))
     capsys.readouterr()
     assert main(["promote", CASE]) == 0
-    said = "computers v1.0.0 is in production already; nothing was changed\n"
+    said = "machines v1.0.0 is in production already; nothing was changed\n"
     assert capsys.readouterr() == (said, "")
     assert (state(repo), os.readlink(served(repo))) == before
 
@@ -423,7 +423,7 @@ def cached(repo: Path, name: str) -> Path:
 def damage(repo: Path) -> None:
     path = cached(repo, "manifest.json")
     path.chmod(0o644)
-    path.write_bytes(path.read_bytes().replace(b"computers", b"computors"))
+    path.write_bytes(path.read_bytes().replace(b"machines", b"computors"))
 
 
 def forget(name: str):
@@ -467,8 +467,8 @@ REFUSED = {
     "another bundle in the folder": (
         write(f"{BUNDLE}/manifest.json", "{}"), "is not the file that the last commit's dvc.lock"),
     "lock not committed": (
-        lock("  export@computers:\n    cmd: mkdir", "  export@computers:\n    cmd: true; mkdir"),
-        "what dvc.lock says of computers is not committed"),
+        lock("  export@machines:\n    cmd: mkdir", "  export@machines:\n    cmd: true; mkdir"),
+        "what dvc.lock says of machines is not committed"),
     "pipeline not committed": (
         write("dvc.yaml", DVC_YAML + "\n# more"), "dvc.yaml has changes that are not committed"),
     "no bundle in the lock": (
@@ -478,7 +478,7 @@ REFUSED = {
     "a conflict in the lock": (
         committed(lock("stages:", "<<<<<<< ours\nstages:")), "cannot be read"),
     "not an artifact": (
-        committed(write("dvc.yaml", "stages: {}\n")), "dvc.yaml has no artifact 'computers'"),
+        committed(write("dvc.yaml", "stages: {}\n")), "dvc.yaml has no artifact 'machines'"),
     "no repository": (uninitialised, "is in no git repository"),
     "no commit": (unborn, "nothing is committed yet"),
     "no name": (forget("user.name"), "git does not know who you are"),
@@ -510,7 +510,7 @@ def test_what_cannot_be_promoted_is_refused_in_a_sentence(repo, why):
     "members, sentence",
     [
         ({"gate": {"passed": False, "checks": []}}, "did not pass the gate"),
-        ({"case": "ames"}, "the bundle is that of 'ames'"),
+        ({"case": "homes"}, "the bundle is that of 'homes'"),
         ({"sha256": {"model.onnx": "0" * 64}}, "is not the file that the manifest describes"),
     ],
 )
@@ -526,11 +526,11 @@ def test_a_bundle_that_must_not_be_served_becomes_no_version(repo, members, sent
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("promote", "nothing"), "no artifact 'nothing' (it has computers); to add a case, write"),
+        (("promote", "nothing"), "no artifact 'nothing' (it has machines); to add a case, write"),
         (("promote", CASE, "--version", "v9.0.0"), "no version 'v9.0.0'; it has v1.0.0, v1.0.1"),
-        (("promote", CASE, "--version", "staging"), "no version of computers is in staging"),
-        (("rollback", CASE), "no version of computers is in production"),
-        (("registry", "nothing"), "no artifact 'nothing' (it has computers)"),
+        (("promote", CASE, "--version", "staging"), "no version of machines is in staging"),
+        (("rollback", CASE), "no version of machines is in production"),
+        (("registry", "nothing"), "no artifact 'nothing' (it has machines)"),
     ],
 )
 def test_the_command_says_in_a_sentence_what_there_is_not(three, arguments, sentence, capsys):
@@ -554,7 +554,7 @@ def test_no_way_back_to_files_that_are_gone(three):
     git(three, "reset", "--quiet", "--hard", Registry(CASE).versions["v1.0.1"])
     cached(three, "manifest.json").unlink()
     before = state(three)
-    with pytest.raises(InputError, match="manifest.json of computers v1.0.1 is neither in DVC"):
+    with pytest.raises(InputError, match="manifest.json of machines v1.0.1 is neither in DVC"):
         rollback(CASE)
     assert state(three) == before
 

@@ -163,11 +163,11 @@ def test_the_parameters_of_the_run_replace_the_defaults():
     cells = [code("case = 'default'", tags=["parameters"])]
     assert "default" in main_of(*cells)
     cells += [
-        code("case = 'ames'", tags=["injected-parameters"]),
+        code("case = 'homes'", tags=["injected-parameters"]),
         code("hide", tags=["remove-cell"]),
     ]
     main = main_of(*cells)
-    assert "Parameters of this run" in main and "ames" in main
+    assert "Parameters of this run" in main and "homes" in main
     assert "default" not in main and "hide" not in main
 
 
@@ -248,9 +248,9 @@ def test_the_same_notebook_gives_the_same_bytes():
 
 def test_a_page_is_small():
     assert len(html_of(md("A line.")).encode()) < 105_000
-    front = page(title="A & B", body=markdown("# A & B\n\n[page](ames/01_data_prep.ipynb)"))
+    front = page(title="A & B", body=markdown("# A & B\n\n[page](homes/01_data_prep.ipynb)"))
     assert "<title>A &amp; B</title>" in front
-    assert '<a href="ames/01_data_prep.html">' in front
+    assert '<a href="homes/01_data_prep.html">' in front
 
 
 def test_importing_it_loads_no_converter():

@@ -39,7 +39,7 @@ def bundle(name: str) -> Bundle:
     return Bundle(models() / name / "bundle")
 
 
-def read(folder: Path, name: str = "computers", every: str = "day") -> log.Logged:
+def read(folder: Path, name: str = "machines", every: str = "day") -> log.Logged:
     found = log.read_log(folder, name, bundle(name), PARAMS.cases[name], every=every)
     parts = [found.rows, found.answers, found.truth, found.windows, found.ids, found.requests]
     assert all(part.index.equals(pd.RangeIndex(len(found.ids))) for part in parts)
@@ -54,7 +54,7 @@ def count(folder: Path, name: str) -> int:
         return 0
 
 
-def sentence(folder: Path, name: str = "computers") -> str:
+def sentence(folder: Path, name: str = "machines") -> str:
     """What a log is refused with."""
     with pytest.raises(InputError) as refused:
         read(folder, name)
@@ -62,7 +62,7 @@ def sentence(folder: Path, name: str = "computers") -> str:
     return str(refused.value)
 
 
-def entry(n: int = 1, at: datetime = START, id: str = "r", name: str = "computers", **more):
+def entry(n: int = 1, at: datetime = START, id: str = "r", name: str = "machines", **more):
     """What a service notes of a request with the first rows of a case."""
     sent = rows(name, n)
     columns = {column: [row[column] for row in sent] for column in sent[0]}
@@ -90,7 +90,7 @@ def keep(tmp_path, monkeypatch):
     return write
 
 
-def day_of(folder: Path, day: str = "2026-11-21", name: str = "computers") -> Path:
+def day_of(folder: Path, day: str = "2026-11-21", name: str = "machines") -> Path:
     return folder / name / f"{day}.sqlite"
 
 
@@ -177,7 +177,7 @@ def records_of(name: str) -> st.SearchStrategy:
 )  # fmt: skip
 @given(st.data())
 def test_whatever_was_answered_is_read_to_the_digit(generated, data):
-    name = data.draw(st.sampled_from(["credit", "computers"]))
+    name = data.draw(st.sampled_from(["loans", "machines"]))
     batches = data.draw(st.lists(st.lists(records_of(name), min_size=1, max_size=6), max_size=4))
     known = generated.setdefault(name, ({}, {}))
     for records in batches:
@@ -235,18 +235,18 @@ def test_rows_can_be_taken_from_a_log(keep):
 def test_every_reading_of_a_log_being_written_has_whole_requests(tmp_path):
     """Requests of three rows; the service writes, and at last closes its files."""
     running, done, answered = Service(tmp_path), threading.Event(), []
-    folder, records = tmp_path / "request-log", rows("computers", 3)
+    folder, records = tmp_path / "request-log", rows("machines", 3)
 
     def ask():
         while not done.is_set():
             request = f"q{len(answered)}"
-            assert len(send(running, "computers", records, request)) == 3
+            assert len(send(running, "machines", records, request)) == 3
             answered.append(request)
 
     client = threading.Thread(target=ask)
     client.start()
     try:
-        until(lambda: count(folder, "computers"))
+        until(lambda: count(folder, "machines"))
         before = 0
         for _ in range(40):
             found = read(folder)
@@ -274,8 +274,8 @@ def left():
     def start(name: str) -> Service:
         (top / name).mkdir()
         running = Service(top / name)
-        send(running, "computers", rows("computers", 7), "r")
-        until(lambda: count(top / name / "request-log", "computers") == 7)
+        send(running, "machines", rows("machines", 7), "r")
+        until(lambda: count(top / name / "request-log", "machines") == 7)
         return running
 
     running = start("running")
@@ -311,14 +311,14 @@ def test_a_log_is_read_by_one_who_may_write_nowhere(left):
         "from truefit import params\n"
         "from truefit.bundle import Bundle\n"
         "from truefit.monitoring.log import read_log\n"
-        "case = params.load(Path(sys.argv[2])).cases['computers']\n"
+        "case = params.load(Path(sys.argv[2])).cases['machines']\n"
         "for folder in sys.argv[4:]:\n"
-        "    found = read_log(folder, 'computers', Bundle(Path(sys.argv[3])), case, every='day')\n"
+        "    found = read_log(folder, 'machines', Bundle(Path(sys.argv[3])), case, every='day')\n"
         "    print(len(found.ids), found.notes)\n"
     )
     root = Path(__file__).parents[1]
     folders = [left / state / "request-log" for state in STATES]
-    places = [root / "src", root / "params.yaml", bundle("computers").folder]
+    places = [root / "src", root / "params.yaml", bundle("machines").folder]
     command = [become, *given, sys.executable, "-c", script, *places, *folders]
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", cwd="/")
     assert done.stdout == "7 ()\n" * len(STATES), done.stderr
@@ -332,7 +332,7 @@ def test_rows_of_another_version_are_left_out(keep):
     assert found.requests.tolist() == ["r/1", "r/2", "s/1"]
     assert found.notes == (
         "3 rows are left out, because version 0123456789ab answered, and not "
-        f"{bundle('computers').version}, which is the bundle looked at",
+        f"{bundle('machines').version}, which is the bundle looked at",
     )
 
 
@@ -340,7 +340,7 @@ def test_rows_that_the_bundle_answered_as_a_challenger_are_its_own(keep):
     folder = keep(
         entry(1, role="challenger"),
         entry(
-            1, id="s", version="other", shadow=(bundle("computers").version, {"prediction": [1]})
+            1, id="s", version="other", shadow=(bundle("machines").version, {"prediction": [1]})
         ),
     )
     assert read(folder).requests.tolist() == ["r/1"]
@@ -359,26 +359,26 @@ def test_an_entry_of_the_first_schema_is_read(keep):
 
 def test_a_log_without_the_bundle_s_answers_is_refused(keep):
     said = sentence(keep(entry(2, version="0123456789ab"), entry(1, version="ba9876543210")))
-    assert f"answered by version {bundle('computers').version}" in said
-    assert "git checkout computers@VERSION and dvc checkout" in said
+    assert f"answered by version {bundle('machines').version}" in said
+    assert "git checkout machines@VERSION and dvc checkout" in said
     assert "0123456789ab (2 rows), ba9876543210 (1 row)" in said
 
 
 @pytest.mark.parametrize("version", [None, "0123456789ab"])
 def test_a_log_of_another_case_is_refused(keep, version):
-    version = version or bundle("computers").version
-    folder = keep(entry(4, name="credit", version=version))
-    (folder / "credit").rename(folder / "computers")
+    version = version or bundle("machines").version
+    folder = keep(entry(4, name="loans", version=version))
+    (folder / "loans").rename(folder / "machines")
     said = sentence(folder)
-    assert "is not a log of computers: its 4 rows have the column 'age'" in said
+    assert "is not a log of machines: its 4 rows have the column 'age'" in said
 
 
 def test_masked_columns_are_not_there(tmp_path):
     running = Service(tmp_path, "--mask", "hd", "--mask", "cd")
-    send(running, "computers", rows("computers", 4), "r")
+    send(running, "machines", rows("machines", 4), "r")
     running.stop()
     found = read(tmp_path / "request-log")
-    inputs = [column.name for column in bundle("computers").inputs]
+    inputs = [column.name for column in bundle("machines").inputs]
     assert list(found.rows) == [name for name in inputs if name not in ("hd", "cd")]
     assert sorted(found.notes) == [
         f"{name} is masked in every row, so it is not looked at" for name in ("cd", "hd")
@@ -411,7 +411,7 @@ def test_an_answer_that_waited_for_a_second_model_is_no_clock_running_backwards(
     assert found.ids[0] == "late/1" and found.notes == ()
 
 
-@pytest.mark.parametrize(("name", "metric"), [("computers", "rmse_log"), ("credit", "roc_auc")])
+@pytest.mark.parametrize(("name", "metric"), [("machines", "rmse_log"), ("loans", "roc_auc")])
 def test_a_challenger_in_shadow_is_compared_on_the_labelled_rows_of_both(keep, name, metric):
     rng, n, case = np.random.default_rng(2), 60, PARAMS.cases[name]
     target = np.exp(rng.normal(7, 0.3, n)) if not case.positive else (rng.random(n) < 0.4) * 1.0
@@ -527,11 +527,11 @@ def test_entries_that_are_none_are_left_out(keep):
 
 def test_there_must_be_a_log(keep, tmp_path):
     assert "there is no log in" in sentence(tmp_path / "nowhere")
-    folder = keep(entry(1, name="credit"), entry(1, name="ames"))
-    assert sentence(folder).endswith("has no day of computers; it has ames, credit")
-    assert sentence(folder / "ames").endswith("it is the log of one case: name the folder above")
+    folder = keep(entry(1, name="loans"), entry(1, name="homes"))
+    assert sentence(folder).endswith("has no day of machines; it has homes, loans")
+    assert sentence(folder / "homes").endswith("it is the log of one case: name the folder above")
     (tmp_path / "empty").mkdir()
-    assert sentence(tmp_path / "empty").endswith("has no day of computers")
+    assert sentence(tmp_path / "empty").endswith("has no day of machines")
 
 
 # Labels
@@ -543,12 +543,12 @@ def table(folder: Path, name: str = "labels.csv", **columns) -> Path:
     return file
 
 
-def labelled(folder: Path, file: Path, name: str = "computers") -> log.Logged:
+def labelled(folder: Path, file: Path, name: str = "machines") -> log.Logged:
     case = PARAMS.cases[name]
     return log.join(read(folder, name), log.read_labels(file, bundle(name), case))
 
 
-def wrong(folder: Path, file: Path, name: str = "computers") -> str:
+def wrong(folder: Path, file: Path, name: str = "machines") -> str:
     with pytest.raises(InputError) as refused:
         labelled(folder, file, name)
     assert "\n" not in str(refused.value)
@@ -557,16 +557,16 @@ def wrong(folder: Path, file: Path, name: str = "computers") -> str:
 
 @pytest.fixture
 def houses(keep):
-    """A log of ames: three houses whose clients name them, and one that is asked for twice."""
-    first = entry(3, name="ames", ids={"pid": [526301100, "526350040", 526351010.0]})
-    again = entry(1, START + timedelta(days=1), "s", name="ames", ids={"pid": [526301100]})
+    """A log of homes: three houses whose clients name them, and one that is asked for twice."""
+    first = entry(3, name="homes", ids={"pid": [526301100, "526350040", 526351010.0]})
+    again = entry(1, START + timedelta(days=1), "s", name="homes", ids={"pid": [526301100]})
     return keep(first, again)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_labels_find_their_rows_by_the_client_s_id(suffix, houses, tmp_path):
     file = table(tmp_path, f"l.{suffix}", pid=[526350040, 526301100], sale_price=[1e5, 125000])
-    found = labelled(houses, file, "ames")
+    found = labelled(houses, file, "homes")
     assert found.truth.tolist() == pytest.approx([125000, 1e5, np.nan, 125000], nan_ok=True)
     assert found.notes == (
         "1 labelled row was predicted more than once (526301100); each prediction has the label",
@@ -576,16 +576,16 @@ def test_labels_find_their_rows_by_the_client_s_id(suffix, houses, tmp_path):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_labels_find_their_rows_by_request_and_row(suffix, houses, tmp_path):
     columns = {"request_id": ["r", "s", "r"], "row": [3, 1, 1], "sale_price": [1, 2, 3]}
-    found = labelled(houses, table(tmp_path, f"l.{suffix}", **columns), "ames")
+    found = labelled(houses, table(tmp_path, f"l.{suffix}", **columns), "homes")
     assert found.truth.tolist() == pytest.approx([3, np.nan, 1, 2], nan_ok=True)
     assert found.notes == ()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_classes_become_numbers(suffix, keep, tmp_path):
-    folder = keep(entry(3, name="credit"))
+    folder = keep(entry(3, name="loans"))
     columns = {"request_id": ["r"] * 3, "row": [1, 2, 3], "status": ["bad", "good", None]}
-    found = labelled(folder, table(tmp_path, f"l.{suffix}", **columns), "credit")
+    found = labelled(folder, table(tmp_path, f"l.{suffix}", **columns), "loans")
     assert found.truth.tolist() == pytest.approx([1, 0, np.nan], nan_ok=True)
     assert found.truth.dtype == np.float64
     assert found.notes == (f"1 row of {tmp_path}/l.{suffix} has no label yet",)
@@ -593,7 +593,7 @@ def test_classes_become_numbers(suffix, keep, tmp_path):
 
 def test_a_label_may_be_late_for_all_rows(houses, tmp_path):
     file = table(tmp_path, pid=[526350040, 526301100], sale_price=[None, None])
-    found = labelled(houses, file, "ames")
+    found = labelled(houses, file, "homes")
     assert found.truth.isna().all() and len(found.truth) == 4
     assert found.notes == (f"2 rows of {file} have no label yet",)
 
@@ -601,7 +601,7 @@ def test_a_label_may_be_late_for_all_rows(houses, tmp_path):
 def test_labels_that_repeat_or_contradict_are_said(houses, tmp_path):
     ids = [526301100, 526350040, 526301100, 526350040, 526351010, 1, 2, 3, 4]
     file = table(tmp_path, pid=ids, sale_price=[7, 5, 7, 6, 9, 1, 1, 1, 1])
-    found = labelled(houses, file, "ames")
+    found = labelled(houses, file, "homes")
     assert found.truth.tolist() == pytest.approx([7, np.nan, 9, 7], nan_ok=True)
     assert found.notes == (
         f"{file} repeats a label that is there already (526301100)",
@@ -613,7 +613,7 @@ def test_labels_that_repeat_or_contradict_are_said(houses, tmp_path):
 
 
 def test_labels_of_which_none_is_known_are_refused(houses, tmp_path):
-    said = wrong(houses, table(tmp_path, pid=[1, 2], sale_price=[7, 5]), "ames")
+    said = wrong(houses, table(tmp_path, pid=[1, 2], sale_price=[7, 5]), "homes")
     assert "none of the 2 rows" in said and "by pid is in the log" in said
     assert "526301100, 526350040, 526351010" in said
 
@@ -621,18 +621,18 @@ def test_labels_of_which_none_is_known_are_refused(houses, tmp_path):
 @pytest.mark.parametrize(
     ("name", "columns", "said"),
     [
-        ("ames", {"pid": [1, 2], "sale_price": ["5", "much"]}, "sale_price is 'much' in row 2"),
-        ("ames", {"pid": [1, 2], "sale_price": [5, -3]}, "sale_price is -3 in row 2, and must be"),
-        ("ames", {"pid": [1], "sale_price": [0.0]}, "sale_price is 0 in row 1, and must be above"),
-        ("ames", {"pid": ["1", None], "sale_price": [5, 6]}, "pid is missing in row 2"),
-        ("ames", {"pid": [1], "price": [5]}, "has no column 'sale_price'"),
-        ("ames", {"lot": [1], "sale_price": [5]}, "neither the column pid nor the columns request"),
-        ("ames", {"pid": [1], "sale_price": [1e300]}, "sale_price is 1e+300 in row 1"),
-        ("credit", {"request_id": ["r"], "row": [1], "status": ["ugly"]},
+        ("homes", {"pid": [1, 2], "sale_price": ["5", "much"]}, "sale_price is 'much' in row 2"),
+        ("homes", {"pid": [1, 2], "sale_price": [5, -3]}, "sale_price is -3 in row 2, and must be"),
+        ("homes", {"pid": [1], "sale_price": [0.0]}, "sale_price is 0 in row 1, and must be above"),
+        ("homes", {"pid": ["1", None], "sale_price": [5, 6]}, "pid is missing in row 2"),
+        ("homes", {"pid": [1], "price": [5]}, "has no column 'sale_price'"),
+        ("homes", {"lot": [1], "sale_price": [5]}, "neither the column pid nor the columns request"),
+        ("homes", {"pid": [1], "sale_price": [1e300]}, "sale_price is 1e+300 in row 1"),
+        ("loans", {"request_id": ["r"], "row": [1], "status": ["ugly"]},
          "status is 'ugly' in row 1, and must be bad or good"),
-        ("credit", {"request_id": ["r"], "row": [0], "status": ["bad"]}, "row is '0' in row 1"),
-        ("credit", {"request_id": ["r"], "row": ["x"], "status": ["bad"]}, "row is 'x' in row 1"),
-        ("credit", {"row": [1], "status": ["bad"]}, "has not the columns request_id and row"),
+        ("loans", {"request_id": ["r"], "row": [0], "status": ["bad"]}, "row is '0' in row 1"),
+        ("loans", {"request_id": ["r"], "row": ["x"], "status": ["bad"]}, "row is 'x' in row 1"),
+        ("loans", {"row": [1], "status": ["bad"]}, "has not the columns request_id and row"),
     ],
 )  # fmt: skip
 def test_a_label_that_is_none_is_refused(name, columns, said, keep, tmp_path):

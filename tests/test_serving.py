@@ -144,18 +144,18 @@ def test_a_row_in_a_batch_is_answered_as_if_alone(service, case):
 
 @pytest.mark.parametrize("name", [None, "", "pid:1", 7, 2.5, 10**30, "☃\x00"])
 def test_a_record_is_called_what_its_client_calls_it(service, name):
-    record = typical("ames")
-    assert "id" not in predicted(service.predict("ames", record))[0]
-    (found,) = predicted(service.predict("ames", {"pid": name} | record))
+    record = typical("homes")
+    assert "id" not in predicted(service.predict("homes", record))[0]
+    (found,) = predicted(service.predict("homes", {"pid": name} | record))
     assert found["id"] == name
-    found = predicted(service.predict("ames", [record, record | {"pid": name}]))
+    found = predicted(service.predict("homes", [record, record | {"pid": name}]))
     assert [f["id"] for f in found] == [None, name]
 
 
 def test_a_name_must_be_a_text_or_a_number(service):
     said = "row 2: pid must be a text or a number or null, and is true or false"
-    records = [typical("ames"), typical("ames") | {"pid": True}]
-    refused(service.predict("ames", records), 422, said, row=2, column="pid")
+    records = [typical("homes"), typical("homes") | {"pid": True}]
+    refused(service.predict("homes", records), 422, said, row=2, column="pid")
 
 
 @pytest.mark.parametrize("n", [1, 9])
@@ -178,8 +178,8 @@ def test_a_name_must_be_a_text_or_a_number(service):
 def test_a_value_unlike_any_in_training_is_answered_with_a_warning(
     service, n, column, value, reason
 ):
-    records = [typical("credit")] * (n - 1) + [typical("credit") | {column: value}]
-    found = predicted(service.predict("credit", records))
+    records = [typical("loans")] * (n - 1) + [typical("loans") | {column: value}]
+    found = predicted(service.predict("loans", records))
     warning = {"column": column, "value": value, "reason": reason}
     assert [f["warnings"] for f in found] == [[]] * (n - 1) + [[warning] if reason else []]
 
@@ -190,15 +190,15 @@ def test_a_value_unlike_any_in_training_is_answered_with_a_warning(
      ("1" + "0" * 30, 1e30), ("3.4028234663852886e38", LARGEST)],
 )  # fmt: skip
 def test_a_number_is_read_however_it_is_written(service, text, value):
-    (found,) = predicted(outcome(service, "credit", written(typical("credit"), price=text)))
-    expected = bundle("credit").score(columns([typical("credit") | {"price": value}]))
+    (found,) = predicted(outcome(service, "loans", written(typical("loans"), price=text)))
+    expected = bundle("loans").score(columns([typical("loans") | {"price": value}]))
     assert found["probabilities"]["bad"] == expected[0]
 
 
 @often
 @given(data=st.data())
 def test_neither_the_order_of_keys_nor_how_they_are_written_matters(service, data):
-    record = typical("computers")
+    record = typical("machines")
     pairs = data.draw(st.permutations(list(record.items())))
     space = data.draw(st.sampled_from(["", " ", "\n\t", "\r\n "]))
 
@@ -208,8 +208,8 @@ def test_neither_the_order_of_keys_nor_how_they_are_written_matters(service, dat
 
     body = ",".join(f'{space}"{key(n)}"{space}:{space}{json.dumps(v)}' for n, v in pairs)
     body = f"{space}{{{body}{space}}}{space}"
-    assert predicted(outcome(service, "computers", body)) == predicted(
-        service.predict("computers", record)
+    assert predicted(outcome(service, "machines", body)) == predicted(
+        service.predict("machines", record)
     )
 
 
@@ -260,26 +260,26 @@ def test_the_contributions_add_up(service, case):
 
 def test_contributions_add_up_where_few_digits_are_kept(tmp_path):
     """In float32 the same row is answered a little differently among others."""
-    folder, case = tmp_path / "bundle", cases.PARAMS.cases["credit"]
-    model = cases.fitted("credit", "svm")
-    cases.write_bundle(folder, model, case, cases.schema("credit"), precision="float32")
+    folder, case = tmp_path / "bundle", cases.PARAMS.cases["loans"]
+    model = cases.fitted("loans", "svm")
+    cases.write_bundle(folder, model, case, cases.schema("loans"), precision="float32")
     served = Served(Bundle(folder))
-    for record in running.rows("credit", 10):
+    for record in running.rows("loans", 10):
         found = contributions(served, record)
         moved = sum(c["contribution"] for c in found["contributions"])
         assert moved == pytest.approx(found["prediction"] - found["typical"], abs=1e-15)
 
 
 def test_a_typical_row_has_nothing_to_explain(service):
-    answer = service.client.post("/v1/cases/credit/explain", json=[typical("credit")]).json()
+    answer = service.client.post("/v1/cases/loans/explain", json=[typical("loans")]).json()
     assert answer["contributions"] == []
     assert answer["prediction"] == answer["typical"]
 
 
 def test_one_record_is_explained_at_a_time(service):
-    answer = service.client.post("/v1/cases/credit/explain", json=[typical("credit")] * 2)
+    answer = service.client.post("/v1/cases/loans/explain", json=[typical("loans")] * 2)
     refused(answer, 422, "one record is explained at a time, and these are 2")
-    answer = service.client.post("/v1/cases/credit/explain", json=typical("credit") | {"age": 1e39})
+    answer = service.client.post("/v1/cases/loans/explain", json=typical("loans") | {"age": 1e39})
     refused(answer, 422, "age is 1e+39", column="age")
 
 
@@ -303,7 +303,7 @@ def allowed(column, value) -> bool:
     return number and -LARGEST <= value <= LARGEST
 
 
-@pytest.mark.parametrize("case", ["credit", "ames"])
+@pytest.mark.parametrize("case", ["loans", "homes"])
 @often
 @given(data=st.data())
 def test_any_value_in_any_place_is_answered_or_refused_by_the_rule(service, case, data):
@@ -336,17 +336,17 @@ def test_any_value_in_any_place_is_answered_or_refused_by_the_rule(service, case
     )
 )
 def test_other_json_is_refused(service, body):
-    refused(outcome(service, "computers", json.dumps(body)), 422)
+    refused(outcome(service, "machines", json.dumps(body)), 422)
 
 
 @often
 @given(name=st.text(st.characters(exclude_categories=["Cs"])), many=st.booleans())
 def test_a_column_that_is_not_known_is_named(service, name, many):
-    record = typical("computers")
+    record = typical("machines")
     assume(name not in record and not INSIDE.search(name))
     record |= {name: 1}
     where = {"row": 2} if many else {}
-    answer = service.predict("computers", [typical("computers"), record] if many else record)
+    answer = service.predict("machines", [typical("machines"), record] if many else record)
     shown = name if len(name) <= 60 else name[:59] + "…"
     said = f"{'row 2: ' if many else ''}the column {shown} is not known to this model"
     refused(answer, 422, said, column=shown, **where)
@@ -356,10 +356,10 @@ def test_a_column_that_is_not_known_is_named(service, name, many):
     "name", ["missing", "missing required field `speed`", "x` - at `$[7].y", "a out of range", "$"]
 )
 def test_a_name_cannot_pass_for_something_else(service, name):
-    record = typical("computers") | {name: 1}
+    record = typical("machines") | {name: 1}
     said = f"the column {name} is not known to this model; leave it out"
-    assert refused(service.predict("computers", record), 422)["detail"] == said
-    answer = service.predict("computers", [record])
+    assert refused(service.predict("machines", record), 422)["detail"] == said
+    answer = service.predict("machines", [record])
     assert refused(answer, 422, row=1)["detail"] == f"row 1: {said}"
 
 
@@ -396,34 +396,34 @@ def test_a_name_cannot_pass_for_something_else(service, name):
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(service, column, text, status, said):
-    usual = written(typical("computers")).encode()
+    usual = written(typical("machines")).encode()
     text = text if isinstance(text, bytes) else text.encode()
-    wrong = written(typical("computers"), **{column: "@"}).encode().replace(b"@", text)
+    wrong = written(typical("machines"), **{column: "@"}).encode().replace(b"@", text)
     about = "hd" if '"hd"' in str(text) else column
     where = {} if said.startswith("not JSON") else {"column": about}
-    refused(outcome(service, "computers", wrong), status, said, **where)
+    refused(outcome(service, "machines", wrong), status, said, **where)
     where |= {"row": 2} if where else {}
-    answer = outcome(service, "computers", b"[" + usual + b", " + wrong + b"]")
+    answer = outcome(service, "machines", b"[" + usual + b", " + wrong + b"]")
     refused(answer, status, f"row 2: {said}" if where else said, **where)
 
 
 def test_an_answer_beyond_all_numbers_is_refused(tmp_path):
     """A straight line goes on for ever, and the logarithm is undone at its end."""
-    running.write(tmp_path / "models", "computers", "linear")
+    running.write(tmp_path / "models", "machines", "linear")
     steep = running.Service(tmp_path, models_folder=tmp_path / "models")
-    records = running.rows("computers", 6)
+    records = running.rows("machines", 6)
     records[4]["hd"] = records[5]["hd"] = 3e38
     for sent, row in ((records, 5), (records[4], 1)):
-        answer = steep.predict("computers", sent)
+        answer = steep.predict("machines", sent)
         assert answer.status_code == 422
         assert f"row {row}: the answer is beyond all numbers" in answer.json()["detail"]
-    assert steep.predict("computers", records[:4]).status_code == 200
+    assert steep.predict("machines", records[:4]).status_code == 200
     steep.stop()
 
 
 def test_texts_with_colons_are_no_repeated_keys(service):
-    record = typical("credit") | {"job": '": ":', "home": ":"}
-    assert len(predicted(service.predict("credit", [record] * 3))) == 3
+    record = typical("loans") | {"job": '": ":', "home": ":"}
+    assert len(predicted(service.predict("loans", [record] * 3))) == 3
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -464,46 +464,46 @@ def test_a_column_that_is_missing_is_named(service, case):
     ],
 )
 def test_a_body_that_holds_no_records_is_refused(service, body, status, said):
-    refused(outcome(service, "computers", body), status, said)
+    refused(outcome(service, "machines", body), status, said)
 
 
 def test_what_follows_a_record_is_refused(service):
-    record = written(typical("computers"))
+    record = written(typical("machines"))
     for more in ("x", record, ",", "]", "\x00"):
-        refused(outcome(service, "computers", record + more), 400, "not JSON: trailing characters")
+        refused(outcome(service, "machines", record + more), 400, "not JSON: trailing characters")
 
 
 # Limits
 
 
 def test_a_request_may_have_so_many_rows(strict):
-    record = typical("computers")
-    assert len(predicted(strict.predict("computers", [record] * 20))) == 20
+    record = typical("machines")
+    assert len(predicted(strict.predict("machines", [record] * 20))) == 20
     said = "21 rows are too many for one request; send at most 20 at a time"
-    refused(strict.predict("computers", [record] * 21), 413, said)
+    refused(strict.predict("machines", [record] * 21), 413, said)
 
 
 def test_a_body_may_be_so_large(strict):
-    record = written(typical("computers")).encode()
-    assert len(predicted(outcome(strict, "computers", record + b" " * (10**6 - len(record)))))
+    record = written(typical("machines")).encode()
+    assert len(predicted(outcome(strict, "machines", record + b" " * (10**6 - len(record)))))
     said = "the body is larger than 1,000,000 bytes; send fewer rows at a time"
     too_much = record + b" " * 10**6
-    refused(outcome(strict, "computers", too_much), 413, said)
+    refused(outcome(strict, "machines", too_much), 413, said)
     # Without a length, it is counted as it comes.
     kind = {"content-type": "application/json"}
     parts = (too_much[i : i + 10_000] for i in range(0, len(too_much), 10_000))
-    answer = strict.client.post("/v1/cases/computers/predict", content=parts, headers=kind)
+    answer = strict.client.post("/v1/cases/machines/predict", content=parts, headers=kind)
     refused(answer, 413, said)
 
 
 def test_so_much_may_come_at_once(strict):
     """Bodies on their way are in memory, too; a small one always finds room."""
-    post = head("POST /v1/cases/computers/predict HTTP/1.1", "content-length: 999999")
+    post = head("POST /v1/cases/machines/predict HTTP/1.1", "content-length: 999999")
     connections = [socket.create_connection(("127.0.0.1", strict.port)) for _ in range(10)]
     for connection in connections:
         connection.sendall(post + b" " * 990_000)
     strict.wait_for("request", times=len(strict.events("request")) + 1)
-    assert predicted(strict.predict("computers", typical("computers")))
+    assert predicted(strict.predict("machines", typical("machines")))
     refused_ = [e for e in strict.events("request") if e["status"] == 503]
     assert len(refused_) == 2
     for connection in connections:
@@ -511,8 +511,8 @@ def test_so_much_may_come_at_once(strict):
 
 
 def test_a_request_that_comes_too_slowly_is_given_up(strict):
-    body = written(typical("computers")).encode()
-    post = head("POST /v1/cases/computers/predict HTTP/1.1", f"content-length: {len(body)}")
+    body = written(typical("machines")).encode()
+    post = head("POST /v1/cases/machines/predict HTTP/1.1", f"content-length: {len(body)}")
     slow = [
         [post, body[:20]],  # the rest of the body does not come
         [b"GET /health/live HTT"],  # nor that of the head
@@ -525,7 +525,7 @@ def test_a_request_that_comes_too_slowly_is_given_up(strict):
         answers = list(threads.map(lambda parts: talk(strict, *parts, pause=0.07), slow))
     assert [answer[:13] for answer in answers] == [b"HTTP/1.1 408 "] * len(slow)
     assert time.monotonic() - started < 5
-    assert predicted(strict.predict("computers", typical("computers")))
+    assert predicted(strict.predict("machines", typical("machines")))
 
 
 # HTTP
@@ -544,7 +544,7 @@ def test_a_request_that_comes_too_slowly_is_given_up(strict):
 )
 def test_a_body_is_json(service, kind, right):
     answer = service.post(
-        "/v1/cases/credit/predict", written(typical("credit")).encode(), **{"content-type": kind}
+        "/v1/cases/loans/predict", written(typical("loans")).encode(), **{"content-type": kind}
     )
     if right:
         assert predicted(answer)
@@ -553,7 +553,7 @@ def test_a_body_is_json(service, kind, right):
 
 
 def test_a_compressed_body_is_refused(service):
-    answer = outcome(service, "credit", "{}", **{"content-encoding": "gzip"})
+    answer = outcome(service, "loans", "{}", **{"content-encoding": "gzip"})
     refused(answer, 415, "the body must not be compressed")
 
 
@@ -581,18 +581,18 @@ def test_ids_are_different(service):
         ("HEAD", "/v1/cases", 200, None),
         ("HEAD", "/health/ready", 200, None),
         ("HEAD", "/v1/cases/none", 404, None),
-        ("HEAD", "/v1/cases/credit/predict", 405, "POST"),
-        ("GET", "/v1/cases/credit/predict", 405, "POST"),
-        ("PUT", "/v1/cases/credit/predict", 405, "POST"),
-        ("OPTIONS", "/v1/cases/credit/predict", 405, "POST"),
+        ("HEAD", "/v1/cases/loans/predict", 405, "POST"),
+        ("GET", "/v1/cases/loans/predict", 405, "POST"),
+        ("PUT", "/v1/cases/loans/predict", 405, "POST"),
+        ("OPTIONS", "/v1/cases/loans/predict", 405, "POST"),
         ("POST", "/v1/cases", 405, "GET, HEAD"),
-        ("DELETE", "/v1/cases/credit", 405, "GET, HEAD"),
+        ("DELETE", "/v1/cases/loans", 405, "GET, HEAD"),
         ("TRACE", "/", 405, "GET, HEAD"),
         ("POST", "/v1/cases/none/predict", 404, None),
         ("GET", "/v1/cases/", 404, None),
         ("GET", "/v1/cases/%ff%00", 404, None),
         ("GET", "/v1/cases/%2e%2e/%2e%2e", 404, None),
-        ("GET", "/v1/cases/credit%2Fpredict", 405, "POST"),
+        ("GET", "/v1/cases/loans%2Fpredict", 405, "POST"),
         ("GET", "/v1/c%61ses/cr%65dit?a=%ff", 200, None),
         ("GET", "/page.js/../page.css", 404, None),
         ("PURGE", "/nothing", 404, None),
@@ -642,8 +642,8 @@ def test_what_is_no_request_is_refused_and_the_service_goes_on(service, request_
 
 
 def test_requests_may_come_one_behind_another(service):
-    body = written(typical("computers")).encode()
-    post = f"POST /v1/cases/computers/predict HTTP/1.1\r\ncontent-length: {len(body)}"
+    body = written(typical("machines")).encode()
+    post = f"POST /v1/cases/machines/predict HTTP/1.1\r\ncontent-length: {len(body)}"
     said = talk(
         service,
         head("GET /health/live HTTP/1.1", "x-request-id: one", close=False)
@@ -655,8 +655,8 @@ def test_requests_may_come_one_behind_another(service):
 
 
 def test_a_client_may_ask_before_it_sends_a_body(service):
-    body = written(typical("computers")).encode()
-    post = ["POST /v1/cases/computers/predict HTTP/1.1", "expect: 100-continue"]
+    body = written(typical("machines")).encode()
+    post = ["POST /v1/cases/machines/predict HTTP/1.1", "expect: 100-continue"]
     said = talk(service, head(*post, f"content-length: {len(body)}"), body, pause=0.1)
     assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"100", b"200"]
     said = talk(service, head(*post, "content-length: 99999999"))
@@ -664,12 +664,12 @@ def test_a_client_may_ask_before_it_sends_a_body(service):
 
 
 def test_a_client_may_go_away(service):
-    body = written(typical("computers")).encode()
-    post = ["POST /v1/cases/computers/predict HTTP/1.1", f"content-length: {len(body)}"]
+    body = written(typical("machines")).encode()
+    post = ["POST /v1/cases/machines/predict HTTP/1.1", f"content-length: {len(body)}"]
     for part in (b"", body[:10], body):
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
             connection.sendall(head(*post) + part)
-    assert predicted(service.predict("computers", typical("computers")))
+    assert predicted(service.predict("machines", typical("machines")))
     # One that lost its body is done with when the service hears of it: soon, not at once. What
     # is left is the request that asks.
     running.until(lambda: service.metric("truefit_requests_in_flight") == 1)

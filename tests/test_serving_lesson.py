@@ -96,8 +96,8 @@ def test_records_as_tensors_get_the_same_answers(name):
 
 
 def test_a_thing_that_a_row_has_not_is_sent_as_null():
-    asked = lesson.records(rows("ames", 1), bundle("ames").inputs)[0]
-    assert rows("ames", 1)["alley"][0] == "absent" and asked["alley"] is None
+    asked = lesson.records(rows("homes", 1), bundle("homes").inputs)[0]
+    assert rows("homes", 1)["alley"][0] == "absent" and asked["alley"] is None
 
 
 NUMBER = Column("n", "number", minimum=1, maximum=3, typical=2)
@@ -173,7 +173,7 @@ def test_what_is_shown_is_short_and_the_same_on_every_run():
 
 
 def test_a_bundle_of_another_model_is_refused(tmp_path):
-    served, model = bundle("credit"), tmp_path / "model.joblib"
+    served, model = bundle("loans"), tmp_path / "model.joblib"
     model.write_bytes(b"whatever")
     lesson.check_origin(served, model)  # this manifest does not say
     served.manifest.sha256["../model.joblib"] = "0" * 64
@@ -185,13 +185,13 @@ def test_a_bundle_of_another_model_is_refused(tmp_path):
 
 
 def test_counters_and_bins_are_read_from_the_metrics():
-    asked = lesson.records(rows("ames"), bundle("ames").inputs)
-    _, text = predict("ames", asked)
+    asked = lesson.records(rows("homes"), bundle("homes").inputs)
+    _, text = predict("homes", asked)
     seen = lesson.counted(text, "truefit_requests_total")
-    assert seen.to_dict("records") == [{"case": "ames", "api": "v1", "status": "200", "value": 1}]
+    assert seen.to_dict("records") == [{"case": "homes", "api": "v1", "status": "200", "value": 1}]
     counts = lesson.bins(text)
-    limits = [0, *bundle("ames").manifest.deciles, np.inf]
-    scores = bundle("ames").score(rows("ames"))
+    limits = [0, *bundle("homes").manifest.deciles, np.inf]
+    scores = bundle("homes").score(rows("homes"))
     assert counts == np.histogram(scores, limits)[0].tolist()
 
 
@@ -236,7 +236,7 @@ class Looking(pickle.Unpickler):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("model", ["ridge", "hist_gradient_boosting"])
 def test_the_names_found_are_those_that_loading_fetches(tmp_path, model, protocol):
-    content = pickle.dumps(cases.fitted("computers", model), protocol=protocol)
+    content = pickle.dumps(cases.fitted("machines", model), protocol=protocol)
     file = tmp_path / "model.pkl"
     file.write_bytes(content)
     with file.open("rb") as opened:

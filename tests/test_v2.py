@@ -111,42 +111,42 @@ def test_the_client_gets_what_the_own_api_says(service, client, case, n, nested)
 
 def test_the_client_gets_the_outputs_it_wants(client):
     wanted = [http.InferRequestedOutput(name, binary_data=False) for name in ("high", "low")]
-    version = bundle("ames").version
-    found = client.infer("ames", tensors("ames", whole("ames", 2)), version, outputs=wanted)
+    version = bundle("homes").version
+    found = client.infer("homes", tensors("homes", whole("homes", 2)), version, outputs=wanted)
     assert [output["name"] for output in found.get_response()["outputs"]] == ["high", "low"]
     assert found.as_numpy("prediction") is None
 
 
 def test_the_client_may_send_several_at_once(client):
-    records = whole("credit", 20)
-    calls = [client.async_infer("credit", tensors("credit", [record])) for record in records]
+    records = whole("loans", 20)
+    calls = [client.async_infer("loans", tensors("loans", [record])) for record in records]
     alone = [call.get_result().as_numpy("probability").item() for call in calls]
-    together = client.infer("credit", tensors("credit", records)).as_numpy("probability")
+    together = client.infer("loans", tensors("loans", records)).as_numpy("probability")
     assert alone == pytest.approx(together.ravel())
 
 
 def test_the_client_is_told_what_is_wrong(client):
-    record = whole("computers", 1)[0]
+    record = whole("machines", 1)[0]
     for wrong, said in [
         ({"speed": 1e39}, "row 1: speed is 1e+39, and no number may be beyond 3.4e+38"),
         ({"speed": np.nan}, "row 1: speed is NaN, which JSON does not have"),
         ({"cd": ""}, "row 1: cd must not be empty"),
     ]:
         with pytest.raises(http.InferenceServerException, match="^.*" + said.replace("+", r"\+")):
-            client.infer("computers", tensors("computers", [record | wrong]))
+            client.infer("machines", tensors("machines", [record | wrong]))
     with pytest.raises(http.InferenceServerException, match="the input speed is missing"):
-        client.infer("computers", tensors("computers", [record])[1:])
+        client.infer("machines", tensors("machines", [record])[1:])
     with pytest.raises(http.InferenceServerException, match="there is no case none; there are"):
-        client.infer("none", tensors("computers", [record]))
+        client.infer("none", tensors("machines", [record]))
     with pytest.raises(http.InferenceServerException, match="the body must not be compressed"):
-        inputs = tensors("computers", [record])
-        client.infer("computers", inputs, request_compression_algorithm="gzip")
+        inputs = tensors("machines", [record])
+        client.infer("machines", inputs, request_compression_algorithm="gzip")
 
 
 def test_the_client_is_told_that_tensors_are_json(client):
     tensor = http.InferInput("speed", [1], "FP64").set_data_from_numpy(np.ones(1))
     with pytest.raises(http.InferenceServerException, match="binary tensors are not taken"):
-        client.infer("computers", [tensor])
+        client.infer("machines", [tensor])
 
 
 # Its messages
@@ -155,18 +155,18 @@ def test_the_client_is_told_that_tensors_are_json(client):
 @pytest.mark.parametrize("case", CASES)
 def test_gaps_are_null(service, case):
     records = running.rows(case, 40)
-    assert any(None in record.values() for record in records) or case == "computers"
+    assert any(None in record.values() for record in records) or case == "machines"
     scores = bundle(case).score(columns(records)).tolist()
     found = outputs(infer(service, case, request(case, records)))
-    assert found["probability" if case == "credit" else "prediction"] == scores
+    assert found["probability" if case == "loans" else "prediction"] == scores
 
 
 @often
 @given(data=st.data())
 def test_a_tensor_may_be_written_in_several_ways(service, data):
-    records = whole("computers", 3)
-    content = request("computers", records)
-    expected = outputs(infer(service, "computers", content))
+    records = whole("machines", 3)
+    content = request("machines", records)
+    expected = outputs(infer(service, "machines", content))
     for tensor in content["inputs"]:
         if data.draw(st.booleans()):
             tensor["shape"] = [3, 1]
@@ -178,14 +178,14 @@ def test_a_tensor_may_be_written_in_several_ways(service, data):
         if data.draw(st.booleans()):
             tensor["parameters"] = {"a": {"a:b": [1]}}
     content["inputs"] = data.draw(st.permutations(content["inputs"]))
-    assert outputs(infer(service, "computers", content)) == expected
+    assert outputs(infer(service, "machines", content)) == expected
 
 
 @pytest.mark.parametrize("values", [[True], [[True]]])
 def test_a_truth_value_is_a_number(service, values):
-    one = outputs(infer(service, "computers", changed("computers", "speed", data=[1])))
-    said = changed("computers", "speed", datatype="BOOL", shape=[1, 1], data=values)
-    assert outputs(infer(service, "computers", said)) == one
+    one = outputs(infer(service, "machines", changed("machines", "speed", data=[1])))
+    said = changed("machines", "speed", datatype="BOOL", shape=[1, 1], data=values)
+    assert outputs(infer(service, "machines", said)) == one
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_truth_value_is_a_number(service, values):
     [("a", True), ("ü☃\x00" * 50, True), (":" * 9, True), ("", False), (None, False)],
 )
 def test_a_request_may_have_an_id(service, sent, kept):
-    answer = infer(service, "computers", request("computers", [typical("computers")], id=sent))
+    answer = infer(service, "machines", request("machines", [typical("machines")], id=sent))
     expected = sent if kept else answer.headers["x-request-id"]
     assert answer.json()["id"] == expected
 
@@ -233,7 +233,7 @@ def test_a_request_may_have_an_id(service, sent, kept):
 )
 def test_a_wrong_tensor_is_named(service, members, said):
     problem = refused(
-        infer(service, "computers", changed("computers", "speed", **members)),
+        infer(service, "machines", changed("machines", "speed", **members)),
         413 if "too many" in said else 422, said,
     )  # fmt: skip
     assert problem["error"] == problem["detail"]
@@ -242,7 +242,7 @@ def test_a_wrong_tensor_is_named(service, members, said):
 
 
 def test_a_wrong_list_of_tensors_is_refused(service):
-    one = request("computers", [typical("computers")])
+    one = request("machines", [typical("machines")])
     inputs = one["inputs"]
     for content, said in [
         ({"inputs": []}, "the input speed is missing"),
@@ -251,7 +251,7 @@ def test_a_wrong_list_of_tensors_is_refused(service):
         ({"inputs": [*inputs, inputs[0] | {"name": "x"}]}, "the input x is not known to this"),
         (one | {"outputs": [{"name": "x"}]}, "there is no output x; there are prediction, low"),
     ]:
-        refused(infer(service, "computers", content), 422, said)
+        refused(infer(service, "machines", content), 422, said)
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_a_wrong_list_of_tensors_is_refused(service):
     ],
 )
 def test_a_body_that_is_no_request_is_refused(service, old, new, status, said):
-    usual = json.dumps(request("computers", [typical("computers") | {"speed": 33, "cd": "no"}]))
-    answer = infer(service, "computers", usual.replace(old, new, 1).encode("latin-1"))
+    usual = json.dumps(request("machines", [typical("machines") | {"speed": 33, "cd": "no"}]))
+    answer = infer(service, "machines", usual.replace(old, new, 1).encode("latin-1"))
     if isinstance(status, tuple):
         assert answer.status_code in status
     else:
@@ -298,7 +298,7 @@ def test_a_body_that_is_no_request_is_refused(service, old, new, status, said):
         st.sampled_from(["inputs", "outputs", "name", "shape", "datatype", "data", "id"]), inner),
 ))  # fmt: skip
 def test_other_json_is_refused(service, body):
-    answer = infer(service, "computers", json.dumps(body))
+    answer = infer(service, "machines", json.dumps(body))
     refused(answer, 422 if answer.status_code == 422 else 400)
 
 
@@ -306,13 +306,13 @@ def test_other_json_is_refused(service, body):
     ("method", "path", "status"),
     [
         ("GET", "/v2/models/none", 404),
-        ("GET", "/v2/models/credit/versions/1", 404),
-        ("POST", "/v2/models/credit/versions/1/infer", 404),
-        ("GET", "/v2/models/credit/infer", 405),
+        ("GET", "/v2/models/loans/versions/1", 404),
+        ("POST", "/v2/models/loans/versions/1/infer", 404),
+        ("GET", "/v2/models/loans/infer", 405),
         ("POST", "/v2", 405),
     ],
 )
 def test_what_is_not_there_is_refused_in_both_ways(service, method, path, status):
-    body = written(typical("credit")).encode()
+    body = written(typical("loans")).encode()
     problem = refused(service.client.request(method, path, content=body), status)
     assert problem["error"] == problem["detail"]
