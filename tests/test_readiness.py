@@ -4,15 +4,11 @@ Each of these is evidence for a test of the ML Test Score; see `truefit.scorecar
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections import defaultdict
 from importlib.metadata import distributions
-from pathlib import Path
 
 import cases
 import numpy as np
