@@ -22,7 +22,7 @@ NEEDED = (
     *("dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore", "data/raw/ames.csv"),
     *("data/raw/nist_strd.json",),
     # Of the evidence that the scorecard runs, a little, so that a pipeline in a copy stays quick.
-    *("tests/conftest.py", "tests/test_expressions.py"),
+    *("tests/cases.yaml", "tests/conftest.py", "tests/test_expressions.py"),
     *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
 )
 # Files that run notebooks, pipelines, services, browsers or containers, slowest first. They begin,

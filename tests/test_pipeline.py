@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import CASES, change_params, environment, run_truefit, versioned_copy
+from conftest import CASES, ROOT, change_params, environment, run_truefit, versioned_copy
 
 from truefit.notebook import STEPS, WITHOUT_CASE, all_runs, claims_of_run, page_of
 from truefit.notebook.run import PINNED, PINNED_ON_X86
@@ -98,6 +98,28 @@ def test_two_runs_give_the_same_bytes(finished, again):
     assert {f for f in made_files(finished) if AGAIN in f} < {*common} < {*made_files(finished)}
     differ = [f for f in common if not filecmp.cmp(finished / f, again / f, shallow=False)]
     assert differ == []
+
+
+def test_the_tests_of_a_project_without_the_cases_that_ship_pass(again, tmp_path):
+    """One case of a person's own has run, a second has just been added; the others are gone."""
+    copy = working_copy(again, tmp_path / "theirs")
+    skip = shutil.ignore_patterns("__pycache__")
+    for path in ROOT.glob("[!.]*"):
+        if path.is_file() and not (copy / path.name).exists():
+            shutil.copy(path, copy)
+    for folder in ("benchmarks", "deploy", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=skip, dirs_exist_ok=True)
+    change_params(copy, lambda p: p["cases"].update(mine=p["cases"][AGAIN] | {"title": "Mine"}))
+    files = [f"tests/test_{name}.py" for name in ("readme", "reports", "params", "scorecard")]
+    for command in (["--collect-only"], files):
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *command],
+            cwd=copy,
+            env={k: v for k, v in environment().items() if not k.startswith("PYTEST_")},
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert ran.returncode == 0, ran.stdout[-5000:]
 
 
 def test_every_report_model_and_bundle_is_made_once(finished):
