@@ -45,7 +45,7 @@ tidy: environment ## strip outputs and random ids from the notebooks, format the
 lint: environment ## check code, types and notebooks without changing them
 	ruff check
 	ruff format --check
-	pyrefly check --summary none
+	pyrefly check --summary=none
 	nbstripout --verify notebooks/*.ipynb
 
 bench-compression: environment ## measure how quick each variant of a model is; writes benchmarks/compression.json

@@ -229,9 +229,9 @@ def judge(sections: Sequence[Section], found: Mapping[str, Outcome]) -> dict:
         ``score``, ``most``, what it ``means``, and ``sections``: each with ``name``, ``points``
         and ``tests``, which have ``name``, ``mark`` and ``evidence`` (outcome by node id).
     """
-    judged = []
+    judged: list[dict] = []
     for section in sections:
-        tests = []
+        tests: list[dict] = []
         for entry in section.tests:
             evidence = {id: found.get(id, "missing") for id in entry.evidence}
             tests.append({"name": entry.name, "mark": _mark(entry, evidence), "evidence": evidence})
