@@ -4,11 +4,16 @@ Each of these is evidence for a test of the ML Test Score; see `truefit.scorecar
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections import defaultdict
 from importlib.metadata import distributions
+from inspect import getsource
+from pathlib import Path
 
 import cases
 import numpy as np
@@ -210,6 +215,24 @@ def test_no_important_slice_is_much_worse_than_the_whole(name):
 
 
 # The pipeline
+
+
+def searched() -> str:
+    """A search on one core, down to the last bit."""
+    return small.digest(small.search(["ridge"], spaces={"ridge": small.RIDGE}, folds=2))
+
+
+def test_a_search_finds_the_same_in_another_process(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    other = subprocess.run(
+        [sys.executable, "-c", f"import small\n{getsource(searched)}\nprint(searched())"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert other.stdout.strip() == searched()
 
 
 def test_a_table_becomes_answers_over_http(tmp_path, monkeypatch):
