@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from truefit import params, project
 from truefit.notebook.normalise import normalise
+from truefit.notebook.publish import publish, undo
 from truefit.project import InputError, TruefitError
 from truefit.steps import (
     STEPS,
@@ -110,7 +111,7 @@ def run(
     name, top = _step(step), project.root()
     page = page_of(name, case)
     staging = top / ".staging" / run_of(name, case)
-    project.undo(staging, top)
+    undo(staging, top)
     about, notebook = _run_staged(name, case, changes, staging, quick, progress)
 
     from truefit.notebook.render import render
@@ -124,7 +125,7 @@ def run(
     )
     (staging / "reports" / page).write_text(html, encoding="utf-8", newline="\n")
     _write_claims(notebook, page, Path("reports", "claims", claims_of_run(name, case)), staging)
-    project.publish(staging, top)
+    publish(staging, top)
     return top / "reports" / page
 
 
