@@ -297,7 +297,9 @@ def _alerts(parsed: argparse.Namespace) -> None:
     from truefit import params
     from truefit.monitoring.prometheus import alert_rules
 
-    print(alert_rules(params.load().monitoring), end="")
+    settings = params.load()
+    own = {case: settings.section("monitoring", case) for case in settings.cases}
+    print(alert_rules(settings.monitoring, own), end="")
 
 
 def _key(parsed: argparse.Namespace) -> None:
