@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from ruamel.yaml import YAML
@@ -83,6 +84,19 @@ def run_truefit(*arguments: str, cwd: Path, env: dict | None = None, **more):
         timeout=600,
         **more,
     )
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test that can't run here; with TRUEFIT_ALL_TOOLS=1 it fails."""
+    end = pytest.fail if os.environ.get("TRUEFIT_ALL_TOOLS") == "1" else pytest.skip
+    end(f"{what}; see CONTRIBUTING.md")
+
+
+def tool(*names: str) -> str:
+    """The path of a program that pip doesn't install everywhere, under the first name it has."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    return found or missing(f"{names[0]} is not installed")
 
 
 @pytest.fixture
