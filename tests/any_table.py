@@ -26,7 +26,7 @@ import nbformat
 import pandas as pd
 from conftest import ROOT, change_params, write_params
 
-from truefit import params, project
+from truefit import figures, params, project
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 
 CASE = "any"
@@ -142,9 +142,9 @@ def _pass_gate(file: Path) -> None:
 
 @contextmanager
 def _set_up(folder: Path) -> Iterator[None]:
-    """The environment of a stage, whose searches stay in this process."""
+    """The environment of a stage, whose searches stay in this process and figures are coarse."""
     alone = {project.ROOT_VARIABLE: str(folder), "MPLBACKEND": "agg", "LOKY_MAX_CPU_COUNT": "1"}
-    with mock.patch.dict(os.environ, alone):
+    with mock.patch.dict(os.environ, alone), mock.patch.object(figures, "DPI", 30):
         os.environ.pop(project.STAGING_VARIABLE, None)
         yield
 
