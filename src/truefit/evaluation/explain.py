@@ -353,6 +353,7 @@ def plot_dependence(found: Sequence[Dependence], case: Case) -> None:
         if numeric:
             marks = d.data.to_numpy(dtype=float)
             marks = marks[(marks >= at[0]) & (marks <= at[-1])]
+            marks = marks[figures.some(len(marks))]
             ax.plot(
                 marks,
                 np.full(len(marks), 0.015),
