@@ -11,14 +11,15 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: environment ## run the whole pipeline; what has not changed is skipped
-	dvc repro
+repro: environment ## run what has changed of the pipeline, on all cores; JOBS=1 for one stage at a time
+	truefit repro $(if $(JOBS),--jobs $(JOBS))
 
 test: environment ## run every test
 	pytest
 
 verify: environment ## run the pipeline again from nothing; fail if any committed result changes
-	dvc repro --force
+	rm -rf .searches
+	truefit repro --force $(if $(JOBS),--jobs $(JOBS))
 	git diff --exit-code --stat HEAD
 	test -z "$$(git status --porcelain)"
 
