@@ -11,8 +11,8 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: environment ## run the whole pipeline; what has not changed is skipped
-	dvc repro
+repro: environment ## run what has changed of the pipeline, on all cores; JOBS=1 for one stage at a time
+	truefit repro $(if $(JOBS),--jobs $(JOBS))
 
 check: lint ## check code and types, and run the quick tests: within a minute, at each change
 	pytest -m "not slow"
@@ -22,7 +22,7 @@ test: environment ## run every test
 
 verify: environment ## run the pipeline again from nothing; fail if any committed result changes
 	rm -rf .searches
-	dvc repro --force
+	truefit repro --force $(if $(JOBS),--jobs $(JOBS))
 	git diff --exit-code --stat HEAD
 	test -z "$$(git status --porcelain)"
 
