@@ -127,15 +127,15 @@ def test_stages_run_side_by_side_and_with_one_job_one_after_another(top):
     repro(jobs=1)
 
 
-def test_a_failure_lets_the_others_end_and_starts_nothing_more(top, capsys):
+def test_a_failure_stops_what_needs_it_and_nothing_else(top, capsys):
     change(top, b='{seconds: 0, check: "echo truefit: b has no rows >&2; exit 1"}')
-    with pytest.raises(ReproError, match=r"^failed: second@b;"):
+    with pytest.raises(ReproError, match=r"^failed: second@b; not run for it: last;"):
         repro(jobs=2)
     said = capsys.readouterr().out
     assert said.count("b has no rows") == 1 and "second@b failed after" in said
-    assert not (top / "made" / "b").exists()
-    # The slow one beside it came to its end, and what follows it was not begun.
-    assert "first@a took" in said and not (top / "made" / "a").exists()
+    assert not (top / "made" / "b").exists() and not (top / "last").exists()
+    # The slow chain beside it came to its end.
+    assert "second@a took" in said and (top / "made" / "a").exists()
     change(top, b='{seconds: 0, check: "true"}')
     repro(jobs=2)
     assert "first@a" not in capsys.readouterr().out

@@ -39,8 +39,9 @@ class _Run(NamedTuple):
 def repro(targets: Collection[str] = (), *, jobs: int | None = None, force: bool = False) -> None:
     """Run what has changed of the pipeline, or all of it.
 
-    A failure lets what runs come to its end, and starts nothing more. A signal to stop ends what
-    runs, which leaves nothing behind. What was finished before is recorded either way.
+    What needs a stage that failed does not run; all else does, so that a mistake in one case stops
+    no other. A signal to stop ends what runs, which leaves nothing behind. What was finished is
+    recorded either way.
 
     Parameters
     ----------
@@ -79,11 +80,12 @@ class _Pipeline:
         self.waiting = list(stages.needs)
         self.running: dict[str, _Run] = {}
         self.failed: list[str] = []
+        self.dropped: list[str] = []  # because what they need failed
         self.display = _Display(len(stages.needs))
 
     def run(self) -> None:
         try:
-            while self.running or (self.waiting and not self.failed):
+            while self.running or self.waiting:
                 self._start()
                 time.sleep(LOOK)
                 self._collect()
@@ -94,7 +96,8 @@ class _Pipeline:
         finally:
             self.display.close()
         if self.failed:
-            raise ReproError(f"failed: {', '.join(self.failed)}; what it said stands above")
+            rest = f"; not run for it: {', '.join(self.dropped)}" if self.dropped else ""
+            raise ReproError(f"failed: {', '.join(self.failed)}{rest}; the reason stands above")
 
     def _ready(self) -> list[str]:
         """What need not wait any longer; first that after which most is to come."""
@@ -103,7 +106,7 @@ class _Pipeline:
         return sorted(ready, key=lambda name: -self.ahead[name])
 
     def _start(self) -> None:
-        while not self.failed and len(self.running) < self.jobs and (ready := self._ready()):
+        while len(self.running) < self.jobs and (ready := self._ready()):
             name, others = ready[0], ready[1:]
             self.waiting.remove(name)
             if commands := self.stages.begin(name, force=self.force):
@@ -133,11 +136,21 @@ class _Pipeline:
             if process.returncode == 0:
                 self.stages.finish(name)
             else:
-                self.failed.append(name)
+                self._fail(name)
             said.seek(0)
             words = said.read().decode("utf-8", "replace").strip()
             said.close()
             self.display.ended(name, time.monotonic() - began, process.returncode, words)
+
+    def _fail(self, name: str) -> None:
+        """Drop what waits for a stage that failed, and what waits for that."""
+        self.failed.append(name)
+        lost = {name}
+        for other in list(self.waiting):  # those that it needs stand before it
+            if self.stages.needs[other] & lost:
+                lost.add(other)
+                self.waiting.remove(other)
+                self.dropped.append(other)
 
     def _stop(self) -> None:
         """Tell what runs to end, and wait until it has."""
