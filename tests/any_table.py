@@ -6,7 +6,7 @@ where they stopped::
 
     python tests/any_table.py prices.csv --target price
     python tests/any_table.py loans.parquet --target bad --positive yes --set 'missing: ["?"]'
-    python tests/any_table.py prices.csv --target price --params 'training: {regression: [dummy, svm]}'
+    python tests/any_table.py prices.csv --target price --params '{export: {folds: 3}}'
 """
 
 import argparse
@@ -37,7 +37,7 @@ SMALLEST = {
     "training": {
         "folds": 2,
         "inner_folds": 2,
-        "trials": 1,
+        "trials": 2,
         "blend": 2,
         "regression": ["dummy", "ridge", "lightgbm"],
         "classification": ["dummy", "logistic", "lightgbm"],
@@ -53,6 +53,10 @@ SMALLEST = {
     "serving": {"rows": 20, "batch": 10},
     "monitoring": {"resamples": 100, "components": 2},
     "maintenance": {"windows": 4, "newest": 2, "folds": 2, "resamples": 100},
+}
+SPACES = {
+    "regression": {"ridge": {"alpha": {"low": 0.1, "high": 10}}},
+    "classification": {"logistic": {"C": {"low": 0.1, "high": 10}}},
 }
 CASE_STEPS = tuple(step for step in STEPS if step not in WITHOUT_CASE)
 
@@ -126,6 +130,8 @@ def _make_project(table, block, folder, changes) -> None:
     write_params(folder / "params.yaml")
 
     def change(all_params):
+        all_params["quick"] = {}
+        all_params["search_spaces"] = SPACES
         all_params["cases"] = {CASE: {"table": str(table.resolve()), **block}}
         for section in (SMALLEST, changes):
             for name, values in section.items():

@@ -15,7 +15,7 @@ from scipy.stats import betabinom, binom, norm
 from sklearn.base import BaseEstimator, clone
 
 from truefit import figures
-from truefit.digits import significant
+from truefit.digits import agreed, significant
 from truefit.evaluation.explain import on_scale, round_values
 from truefit.metrics import AT_ONCE, LABELS, predictions, truth
 from truefit.params import Case
@@ -336,12 +336,13 @@ def coverage_curve(
     """
     calibration, tail = _residuals(y_train, oof, case), (1 - confidence) / 2
     measured, rows = _residuals(y, p, case), {}
+    trace = 1e-12 * min(1.0, np.abs(on_scale(p, case)).max())  # what rounding leaves of no residual
     for asked in np.arange(50, 100) / 100:
         width = _width(calibration, asked)
         if math.isfinite(width):
             chance = _chance(len(measured), asked, len(calibration))
             ends = chance.ppf([tail, 1 - tail]) / len(measured)
-            rows[asked] = (float(np.mean(measured <= width * (1 + 1e-9) + 1e-12)), *ends)
+            rows[asked] = (float(np.mean(measured <= width * (1 + 1e-9) + trace)), *ends)
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["covered", "low", "high"])
     return found.rename_axis("asked")
 
@@ -393,7 +394,7 @@ def plot_intervals(
         How many rows are drawn, evenly from the lowest prediction to the highest.
     """
     actual, (p, low, high) = truth(y, case), (np.asarray(v, dtype=float) for v in (p, low, high))
-    order = np.argsort(np.round(on_scale(p, case), DECIMALS), kind="stable")
+    order = np.argsort(agreed(on_scale(p, case)), kind="stable")
     picked = order[np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))]
     at = np.arange(len(picked))
     missed = (actual[picked] < low[picked]) | (actual[picked] > high[picked])
