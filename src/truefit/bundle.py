@@ -231,8 +231,13 @@ def _check_answers(manifest: Manifest) -> None:
     if manifest.task == "classification":
         if manifest.positive not in manifest.classes or not isfinite(manifest.threshold):
             raise ValueError
-    elif manifest.classes is not None or (manifest.interval and not manifest.interval.width > 0):
+    elif manifest.classes is not None or (manifest.interval and not _is_width(manifest.interval)):
         raise ValueError
+
+
+def _is_width(interval: Interval) -> bool:
+    """Whether the ends are in order; a model without errors has intervals of no width."""
+    return interval.width >= (1 if interval.kind == "factor" else 0)
 
 
 def open_session(model: bytes):

@@ -21,5 +21,5 @@ def significant(value: float, digits: int = 4) -> str:
 
 def to_spread(value: float, spread: float, sign: str = "") -> str:
     """A number to the digits it deserves: two digits of the spread it is known with."""
-    decimals = 1 - math.floor(math.log10(spread)) if spread > 0 else 3
+    decimals = 1 - math.floor(math.log10(spread)) if 0 < spread < math.inf else 3
     return number(round(value, decimals), f"{sign},.{max(0, decimals)}f")
