@@ -183,7 +183,9 @@ class Bundle:
         ndarray of float64, of shape (n_samples,)
         """
         # One array of all numbers, because making an array takes longer than filling it.
-        numbers = np.array([columns[name] for name in self._numbers], dtype=np.float32)
+        # Whole numbers of many digits are rounded to float64 first, as the pipeline does it.
+        numbers = np.array([columns[name] for name in self._numbers], dtype=np.float64)
+        numbers = numbers.astype(np.float32)
         feed = dict(zip(self._numbers, numbers[..., None], strict=True))
         for name in self._texts:
             feed[name] = _tensor(columns[name], "text")
@@ -272,4 +274,4 @@ def _tensor(values: Sequence, kind: str) -> np.ndarray:
     if kind == "text":
         texts = [v if isinstance(v, str) else "" for v in values]
         return np.array(texts, dtype=object).reshape(-1, 1)
-    return np.array(values, dtype=np.float32).reshape(-1, 1)
+    return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)

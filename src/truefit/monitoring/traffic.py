@@ -14,7 +14,6 @@ from truefit.monitoring.density import UsualRows, fit_usual
 from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
-
 NO_LIVE_ROWS = (
     "give time and production_from, raise data_prep.production_share, or watch a service's log"
 )
@@ -154,8 +153,8 @@ def replay(
     unusable = int((production[case.target].notna() & ~has_label(production, case)).sum())
     if not unusable:
         return found
-    said = f"{case.target} is not above 0, and so has no logarithm, in {unusable:,} of the live rows"
-    return replace(found, notes=(f"{said}, which count as not labelled",))
+    said = f"{case.target} is not above 0 in {unusable:,} of the live rows, and so has no logarithm"
+    return replace(found, notes=(f"{said}; these count as not labelled",))
 
 
 def has_label(frame: pd.DataFrame, case: Case) -> pd.Series:
