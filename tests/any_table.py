@@ -6,7 +6,7 @@ where they stopped::
 
     python tests/any_table.py prices.csv --target price
     python tests/any_table.py loans.parquet --target bad --positive yes --set 'missing: ["?"]'
-    python tests/any_table.py prices.csv --target price --params 'training: {regression: [dummy, svm]}'
+    python tests/any_table.py prices.csv --target price --params '{export: {folds: 3}}'
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ SMALLEST = {
     "training": {
         "folds": 2,
         "inner_folds": 2,
-        "trials": 1,
+        "trials": 2,
         "blend": 2,
         "regression": ["dummy", "ridge", "lightgbm"],
         "classification": ["dummy", "logistic", "lightgbm"],
@@ -53,6 +54,10 @@ SMALLEST = {
     "monitoring": {"resamples": 100, "components": 2},
     "maintenance": {"windows": 4, "newest": 2, "folds": 2, "resamples": 100},
 }
+SPACES = {
+    "regression": {"ridge": {"alpha": {"low": 0.1, "high": 10}}},
+    "classification": {"logistic": {"C": {"low": 0.1, "high": 10}}},
+}
 CASE_STEPS = tuple(step for step in STEPS if step not in WITHOUT_CASE)
 
 
@@ -61,12 +66,12 @@ class Outcome(NamedTuple):
 
     step: str
     ended: str  # ran; refused, with an expected sentence; or failed
-    said: str  # all that the step wrote, then the sentence, or the cell and its traceback
+    why: str  # the sentence, or the cell and its traceback
+    said: str  # all that the cells have shown, warnings included
     seconds: float  # of the processor
 
     def __str__(self) -> str:
-        last = "" if self.ended == "ran" else f": {self.said}"
-        return f"{self.step:12} {self.ended}, {self.seconds:.1f} s{last}"
+        return f"{self.step:12} {self.ended}, {self.seconds:.1f} s {self.why}".rstrip()
 
 
 def run(
@@ -125,6 +130,8 @@ def _make_project(table, block, folder, changes) -> None:
     write_params(folder / "params.yaml")
 
     def change(all_params):
+        all_params["quick"] = {}
+        all_params["search_spaces"] = SPACES
         all_params["cases"] = {CASE: {"table": str(table.resolve()), **block}}
         for section in (SMALLEST, changes):
             for name, values in section.items():
@@ -150,45 +157,65 @@ def _set_up(folder: Path) -> Iterator[None]:
 
 
 def _run_step(step: str) -> Outcome:
-    """Execute the cells of one notebook in a namespace of their own."""
+    """Execute the cells of one notebook in a namespace of their own, and render its page."""
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
 
-    shell = InteractiveShell.instance()
-    shell.reset(new_session=True, aggressive=False)
-    started, text = time.process_time(), ""
+    from truefit.notebook.render import render
+
     try:
         values = getattr(params.load(), step).model_dump()
     except project.InputError as error:
-        return Outcome(step, "refused", str(error), 0.0)
-    for number, cell in enumerate(_code(step)):
+        return Outcome(step, "refused", str(error), "", 0.0)
+    started = time.process_time()
+
+    def outcome(ended: str, why: str = "") -> Outcome:
+        return Outcome(step, ended, why, _said(book), time.process_time() - started)
+
+    shell = InteractiveShell.instance()
+    shell.reset(new_session=True, aggressive=False)
+    book = nbformat.read(ROOT / "notebooks" / f"{notebook_of(step)}.ipynb", as_version=4)
+    for number, cell in enumerate(book.cells):
+        if cell.cell_type != "code":
+            continue
         with capture_output() as said:
             result = shell.run_cell(cell.source, store_history=False)
-        text += said.stdout + said.stderr + "".join(map(_text, said.outputs))
+        cell.outputs = list(_outputs(said))
         error = result.error_before_exec or result.error_in_exec
+        if isinstance(error, project.InputError | project.GateError):
+            return outcome("refused", f"{type(error).__name__}: {error}")
         if error is not None:
-            ended, text = _explained(error, number, cell.source)
-            return Outcome(step, ended, text, time.process_time() - started)
+            lines = "".join(traceback.format_exception(error))
+            return outcome("failed", f"cell {number}\n{cell.source}\n{lines}")
         if "parameters" in cell.metadata.get("tags", ()):
             shell.user_ns.update(values, case=CASE)
-    return Outcome(step, "ran", text, time.process_time() - started)
+    try:
+        render(book, title_context=CASE)
+    except project.TruefitError as error:
+        return outcome("failed", f"the page: {error}")
+    return outcome("ran")
 
 
-def _code(step: str) -> list:
-    book = nbformat.read(ROOT / "notebooks" / f"{notebook_of(step)}.ipynb", as_version=4)
-    return [cell for cell in book.cells if cell.cell_type == "code"]
+def _outputs(said: Any) -> Iterator[nbformat.NotebookNode]:
+    """What a cell has shown, as a notebook keeps it."""
+    for name in ("stdout", "stderr"):
+        if text := getattr(said, name):
+            yield nbformat.v4.new_output("stream", name=name, text=text)
+    for shown in said.outputs:
+        data = {
+            kind: b64encode(content).decode() if isinstance(content, bytes) else content
+            for kind, content in shown.data.items()
+        }
+        yield nbformat.v4.new_output("display_data", data=data, metadata=shown.metadata or {})
 
 
-def _text(output: Any) -> str:
-    data = output.data
-    return data.get("text/markdown") or data.get("text/plain", "")
-
-
-def _explained(error: BaseException, number: int, source: str) -> tuple[str, str]:
-    if isinstance(error, project.InputError | project.GateError):
-        return "refused", f"{type(error).__name__}: {error}"
-    lines = traceback.format_exception(error)
-    return "failed", f"code cell {number}\n{source}\n{''.join(lines)}"
+def _said(book: nbformat.NotebookNode) -> str:
+    """All that the cells have shown so far, as text."""
+    shown = (o for cell in book.cells for o in cell.get("outputs", ()))
+    return "\n".join(
+        o.text if "text" in o else o.data.get("text/markdown", o.data.get("text/plain", ""))
+        for o in shown
+    )
 
 
 def main() -> int:

@@ -1,6 +1,9 @@
 """Numbers for people: to the digits they deserve, the same on every machine."""
 
 import math
+from typing import Any
+
+import numpy as np
 
 
 def number(value: float, spec: str) -> str:
@@ -17,6 +20,21 @@ def significant(value: float, digits: int = 4) -> str:
         return number(value, ",.0f")
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     return number(round(value, decimals), f",.{max(0, decimals)}f")
+
+
+def r_squared(value: float, decimals: int = 2) -> str:
+    """An R² for people. It has no lower end, and far below 0 its digits say nothing."""
+    return number(value, f".{decimals}f") if not value < -99 else "below −99"
+
+
+def agreed(values: Any, digits: int = 9) -> np.ndarray:
+    """Values rounded to the decimals on which processors agree, to be put in order.
+
+    Where all are below 1, those of the largest count, so that a target near 10⁻¹⁰ keeps its order.
+    """
+    values = np.asarray(values, dtype=float)
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
+    return np.round(values / (min(1.0, largest) or 1.0), digits)
 
 
 def to_spread(value: float, spread: float, sign: str = "") -> str:
