@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
+from typing import NoReturn
 
 import pytest
 from filelock import FileLock
@@ -142,6 +143,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             whole.touch()
     return copy
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test that can't run here; with TRUEFIT_ALL_TOOLS=1 it fails."""
+    end = pytest.fail if os.environ.get("TRUEFIT_ALL_TOOLS") == "1" else pytest.skip
+    end(f"{what}; see CONTRIBUTING.md")
+
+
+def tool(*names: str) -> str:
+    """The path of a program that pip doesn't install everywhere, under the first name it has."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    return found or missing(f"{names[0]} is not installed")
 
 
 @pytest.fixture

@@ -183,7 +183,9 @@ class Bundle:
         ndarray of float64, of shape (n_samples,)
         """
         # One array of all numbers, because making an array takes longer than filling it.
-        numbers = np.array([columns[name] for name in self._numbers], dtype=np.float32)
+        # Whole numbers of many digits are rounded to float64 first, as the pipeline does it.
+        numbers = np.array([columns[name] for name in self._numbers], dtype=np.float64)
+        numbers = numbers.astype(np.float32)
         feed = dict(zip(self._numbers, numbers[..., None], strict=True))
         for name in self._texts:
             feed[name] = _tensor(columns[name], "text")
@@ -233,8 +235,13 @@ def _check_answers(manifest: Manifest) -> None:
             raise ValueError
         if manifest.threshold is None or not isfinite(manifest.threshold):
             raise ValueError
-    elif manifest.classes is not None or (manifest.interval and not manifest.interval.width > 0):
+    elif manifest.classes is not None or (manifest.interval and not _is_width(manifest.interval)):
         raise ValueError
+
+
+def _is_width(interval: Interval) -> bool:
+    """Whether the ends are in order; a model without errors has intervals of no width."""
+    return interval.width >= (1 if interval.kind == "factor" else 0)
 
 
 def open_session(model: bytes):
@@ -269,4 +276,4 @@ def _tensor(values: Sequence, kind: str) -> np.ndarray:
     if kind == "text":
         texts = [v if isinstance(v, str) else "" for v in values]
         return np.array(texts, dtype=object).reshape(-1, 1)
-    return np.array(values, dtype=np.float32).reshape(-1, 1)
+    return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)

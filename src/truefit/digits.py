@@ -1,6 +1,9 @@
 """Numbers for people: to the digits they deserve, the same on every machine."""
 
 import math
+from typing import Any
+
+import numpy as np
 
 
 def number(value: float, spec: str) -> str:
@@ -19,7 +22,22 @@ def significant(value: float, digits: int = 4) -> str:
     return number(round(value, decimals), f",.{max(0, decimals)}f")
 
 
+def r_squared(value: float, decimals: int = 2) -> str:
+    """An R² for people. It has no lower end, and far below 0 its digits say nothing."""
+    return number(value, f".{decimals}f") if not value < -99 else "below −99"
+
+
+def agreed(values: Any, digits: int = 9) -> np.ndarray:
+    """Values rounded to the decimals on which processors agree, to be put in order.
+
+    Where all are below 1, those of the largest count, so that a target near 10⁻¹⁰ keeps its order.
+    """
+    values = np.asarray(values, dtype=float)
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
+    return np.round(values / (min(1.0, largest) or 1.0), digits)
+
+
 def to_spread(value: float, spread: float, sign: str = "") -> str:
     """A number to the digits it deserves: two digits of the spread it is known with."""
-    decimals = 1 - math.floor(math.log10(spread)) if spread > 0 else 3
+    decimals = 1 - math.floor(math.log10(spread)) if 0 < spread < math.inf else 3
     return number(round(value, decimals), f"{sign},.{max(0, decimals)}f")

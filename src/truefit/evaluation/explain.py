@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from truefit import expressions, figures
 from truefit.data_prep.explore import as_numbers
-from truefit.digits import number, significant
+from truefit.digits import agreed, number, significant
 from truefit.metrics import metrics_of, predictions, truth
 from truefit.params import Case
 
@@ -31,7 +31,6 @@ AT_ONCE = 20_000  # rows in one call of a model
 EDGE = 1e-6  # a probability is taken for no closer to 0 or 1
 MOST_EXACT = 10  # columns of which all subsets are tried
 ROUNDING = 1e-12  # a smaller contribution, of the largest prediction, is an error of rounding
-DIGITS = 9  # decimals that count when things are put in order
 ODDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99]
 
 
@@ -141,7 +140,8 @@ def permutation_importance(
             p[rows] = part
             errors[place[column], repeat] = _error(actual, p, case)
     increase = errors - _error(actual, base, case)
-    increase[np.abs(increase) < ROUNDING * max(1.0, np.abs(errors).max(initial=0))] = 0
+    size = max(_unit(case), np.abs(errors).max(initial=0))
+    increase[np.abs(increase) < ROUNDING * size] = 0
     found = pd.DataFrame(
         {
             "importance": increase.mean(axis=1),
@@ -150,7 +150,7 @@ def permutation_importance(
         index=columns,
     )
     # By value, and by name among equals.
-    return found.iloc[np.lexsort((found.index, -found["importance"].round(DIGITS)))]
+    return found.iloc[np.lexsort((found.index, -agreed(found["importance"])))]
 
 
 def _batches(jobs: list, sizes: list[int]) -> list[list]:
@@ -163,6 +163,11 @@ def _batches(jobs: list, sizes: list[int]) -> list[list]:
         batches[-1].append(job)
         size += rows
     return [b for b in batches if b]
+
+
+def _unit(case: Case) -> float:
+    """What is large on the scale of `on_scale`, if no prediction is; a number has no such thing."""
+    return 1.0 if case.log_target or case.task == "classification" else 0.0
 
 
 def _error(y: pd.Series, p: np.ndarray, case: Case) -> float:
@@ -353,6 +358,7 @@ def plot_dependence(found: Sequence[Dependence], case: Case) -> None:
         if numeric:
             marks = d.data.to_numpy(dtype=float)
             marks = marks[(marks >= at[0]) & (marks <= at[-1])]
+            marks = marks[figures.some(len(marks))]
             ax.plot(
                 marks,
                 np.full(len(marks), 0.015),
@@ -370,14 +376,14 @@ def plot_dependence(found: Sequence[Dependence], case: Case) -> None:
         # The axis has the unit; a year alone is written without a comma.
         unit = "year" if case.unit(d.column) == "year" else ""
         values = [_shown(v, unit) for v in d.grid]
-        highest, lowest = int(np.argmax(d.mean.round(DIGITS))), int(np.argmin(d.mean.round(DIGITS)))
+        highest, lowest = int(np.argmax(agreed(d.mean))), int(np.argmin(agreed(d.mean)))
         words.append(
             f"{d.column}, from {in_unit(d.mean[lowest], case)} at {values[lowest]} to "
             f"{in_unit(d.mean[highest], case)} at {values[highest]}"
         )
     lines = np.concatenate([d.lines.ravel() for d in drawn])
     ends = np.quantile(lines, [0.01, 0.99])
-    reach = max(float(np.ptp(ends)), 1e-9)
+    reach = max(float(np.ptp(ends)), 1e-9 * np.abs(ends).max()) or 1e-9
     _nice_ticks(axes[0, 0], case, ends[0] - 0.05 * reach, ends[1] + 0.05 * reach)
     for ax in axes[:, 0]:
         ax.set_ylabel(_target_words(case))
@@ -525,7 +531,7 @@ def _walk(model, case, pool, columns, codes, walks, starts, target, base, end) -
     states[changes & (left == 1)] = end
     moves = np.zeros((n_walks, n_columns))
     now = base[starts]
-    size = max(1.0, float(np.abs(now).max()), abs(end))
+    size = max(_unit(case), float(np.abs(now).max()), abs(end))
     for step in range(n_columns):
         moved = changes[:, step]
         gain = np.where(moved, states[:, step] - now, 0.0)
@@ -715,7 +721,8 @@ def _if_complete(
     """The values if they add up to the predictions; else the model does more than was read off."""
     said = on_scale(_predict(model, X, case), case)
     gap = np.abs(found.base + found.values.sum(axis=1).to_numpy() - said)
-    return found if np.all(gap <= tolerance * np.maximum(1.0, np.abs(said))) else None
+    size = np.maximum(_unit(case) or np.abs(said).max(initial=0), np.abs(said))
+    return found if np.all(gap <= tolerance * size) else None
 
 
 def _line_back(model: BaseEstimator, case: Case) -> tuple[float, float]:
@@ -891,7 +898,7 @@ def in_words(
 def _by_size(values: pd.Series) -> list[str]:
     """Columns by the size of their effect, and by name among equals."""
     scale = float(values.abs().max()) or 1.0
-    return list(values.index[np.lexsort((values.index, -(values.abs() / scale).round(DIGITS)))])
+    return list(values.index[np.lexsort((values.index, -agreed(values.abs() / scale)))])
 
 
 def _effect(value: float, case: Case, *, many: bool = False) -> str:

@@ -15,7 +15,7 @@ from scipy.stats import betabinom, binom, norm
 from sklearn.base import BaseEstimator, clone
 
 from truefit import figures
-from truefit.digits import significant
+from truefit.digits import agreed, significant
 from truefit.evaluation.explain import on_scale, round_values
 from truefit.metrics import AT_ONCE, LABELS, predictions, truth
 from truefit.params import Case
@@ -121,7 +121,8 @@ def prediction_interval(p: np.ndarray, width: float, case: Case) -> tuple[np.nda
     """
     p = np.asarray(p, dtype=float)
     if case.log_target:
-        return p * math.exp(-width), p * math.exp(width)
+        with np.errstate(over="ignore"):
+            return p * np.exp(-width), p * np.exp(width)
     return p - width, p + width
 
 
@@ -134,7 +135,7 @@ def shipped_interval(width: float, case: Case, confidence: float) -> dict:
         ``confidence``; ``kind``: ``factor`` (from p / width to p · width) or ``distance`` (p ±
         width); and ``width``, rounded to the digits that every machine agrees on.
     """
-    kind, value = ("factor", math.exp(width)) if case.log_target else ("distance", width)
+    kind, value = ("factor", math.exp(min(width, 700))) if case.log_target else ("distance", width)
     return {"confidence": confidence, "kind": kind, "width": float(f"{value:.6g}")}
 
 
@@ -164,19 +165,14 @@ def split_conformal_demo(
     Returns
     -------
     float
-        As `conformal_width`.
-
-    Raises
-    ------
-    InputError
-        As `conformal_width`.
+        As `conformal_width`; infinite if too few rows are kept.
     """
     order = np.random.default_rng(seed).permutation(len(train))
     kept = max(1, round(share * len(train)))
     calibration, fit = train.iloc[np.sort(order[:kept])], train.iloc[np.sort(order[kept:])]
     fitted = clone(model).fit(fit.drop(columns=case.target), fit[case.target])
     p = predictions(fitted, calibration.drop(columns=case.target), case)
-    return conformal_width(calibration[case.target], p, case, confidence=confidence)
+    return _width(_residuals(calibration[case.target], p, case), confidence)
 
 
 def coverage(
@@ -340,12 +336,13 @@ def coverage_curve(
     """
     calibration, tail = _residuals(y_train, oof, case), (1 - confidence) / 2
     measured, rows = _residuals(y, p, case), {}
+    trace = 1e-12 * min(1.0, np.abs(on_scale(p, case)).max())  # what rounding leaves of no residual
     for asked in np.arange(50, 100) / 100:
         width = _width(calibration, asked)
         if math.isfinite(width):
             chance = _chance(len(measured), asked, len(calibration))
             ends = chance.ppf([tail, 1 - tail]) / len(measured)
-            rows[asked] = (float(np.mean(measured <= width * (1 + 1e-9) + 1e-12)), *ends)
+            rows[asked] = (float(np.mean(measured <= width * (1 + 1e-9) + trace)), *ends)
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["covered", "low", "high"])
     return found.rename_axis("asked")
 
@@ -397,7 +394,7 @@ def plot_intervals(
         How many rows are drawn, evenly from the lowest prediction to the highest.
     """
     actual, (p, low, high) = truth(y, case), (np.asarray(v, dtype=float) for v in (p, low, high))
-    order = np.argsort(np.round(on_scale(p, case), DECIMALS), kind="stable")
+    order = np.argsort(agreed(on_scale(p, case)), kind="stable")
     picked = order[np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))]
     at = np.arange(len(picked))
     missed = (actual[picked] < low[picked]) | (actual[picked] > high[picked])

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from truefit import figures
-from truefit.digits import significant, to_spread
+from truefit.digits import agreed, significant, to_spread
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, scores, truth
 from truefit.params import Case, Training
 from truefit.training.recalibrated import Recalibrated, fit_recalibration
@@ -302,7 +302,7 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
     found.insert(0, "step", _steps(pipeline[0], case))
     if case.log_target or case.task == "classification":
         found["factor"] = np.exp(found["weight"])
-    order = np.lexsort((found.index, -found["weight"].abs().round(9)))
+    order = np.lexsort((found.index, -agreed(found["weight"].abs())))
     return found.iloc[order]
 
 

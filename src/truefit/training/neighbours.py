@@ -23,7 +23,8 @@ class _EarlierFirst:
         """Find the nearest training rows, nearest first; see `sklearn.neighbors`."""
         check_is_fitted(self)
         X = self._fit_X if X is None else validate_data(self, X, dtype=np.float64, reset=False)
-        count = n_neighbors or self.n_neighbors
+        # A model that is fitted again, on fewer rows, has no more neighbours than these.
+        count = min(n_neighbors or self.n_neighbors, len(self._fit_X))
         parts = [self._nearest(X[i : i + AT_ONCE], count) for i in range(0, len(X), AT_ONCE)]
         steps, nearest = (np.concatenate(part) for part in zip(*parts, strict=True))
         return (np.sqrt(steps / STEPS), nearest) if return_distance else nearest

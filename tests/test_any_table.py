@@ -1,0 +1,25 @@
+"""Every step runs on any table: a lesson never stops a user's run."""
+
+import any_table
+import odd_tables
+import pytest
+
+
+@pytest.mark.parametrize("make", [odd_tables.names, odd_tables.values, odd_tables.separable])
+def test_every_step_runs_on_an_odd_table(make, tmp_path):
+    table, block = make()
+    assert_all_ran(any_table.run(table, block, tmp_path / "project"))
+
+
+def test_every_step_runs_without_live_rows(tmp_path):
+    (tmp_path / "own").mkdir()
+    table, block = odd_tables.own_split(tmp_path / "own")
+    assert_all_ran(any_table.run(table, block, tmp_path / "project"))
+
+
+def assert_all_ran(found):
+    assert [o for o in found if o.ended != "ran"] == []
+    assert [o.step for o in found] == list(any_table.CASE_STEPS)
+    for outcome in found:
+        # A warning would stand on the page, with a path of this machine.
+        assert "Warning" not in outcome.said, outcome.said[outcome.said.index("Warning") - 500 :]
