@@ -20,7 +20,7 @@ FORMAT = 3  # of the manifest; a bundle of another format is refused
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 KINDS = {"tensor(float)": "number", "tensor(string)": "text"}
-AT_ONCE = 10_000  # rows to score in one go, so that a long table needs no more memory
+AT_ONCE = 1000  # rows to score in one go: some models need 100 kB for each meanwhile
 LARGEST = float(np.finfo(np.float32).max)  # a larger number would be infinite to the model
 
 

@@ -65,7 +65,6 @@ def serve(options: Options) -> None:
     mode, share = _trial(options)
     if options.private and not options.keys:
         raise InputError("--private lets in only who has a key; name their file with --keys")
-    names = Names((*options.host_name, *_own_name(options.host)))
     _share_memory()
     flush_often()
     metrics = Metrics()
@@ -75,6 +74,7 @@ def serve(options: Options) -> None:
     )
     _check_mask(store, options.mask)
     listening = _listen(options.host, options.port)
+    names = Names((*options.host_name, *_own_name(options.host)))
     log = None
     if options.log:
         log = RequestLog(options.log, metrics.lost.inc, say, options.mask, options.keep_days)
