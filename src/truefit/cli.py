@@ -95,7 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         help="holds <case>/bundle for each case (default: the project's models)")  # fmt: skip
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    add("--host-name", action="append", default=[], metavar="NAME",
+        help="let it be asked by this name, too, beside addresses in numbers and localhost; with a "
+        "dot in front, by all names that end so; may be given more than once")  # fmt: skip
     add("--keys", type=Path, metavar="FILE", help="let in only who has one of these keys")
+    add("--private", action="store_true",
+        help="ask for a key for all but /health/live and /health/ready")  # fmt: skip
     log = serve.add_mutually_exclusive_group()
     log.add_argument("--log", type=Path, default=Path("request-log"), metavar="DIR",
                      help="keep requests and answers here (default: %(default)s)")  # fmt: skip
@@ -107,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         help="delete logs of days before (default: %(default)s)")  # fmt: skip
     add("--max-rows", type=_positive(int), default=10_000, metavar="N",
         help="rows in one request (default: %(default)s)")  # fmt: skip
-    add("--max-body", type=_positive(int), default=16, metavar="MB",
-        help="megabytes in one request (default: %(default)s)")  # fmt: skip
+    add("--max-body", type=_positive(int), default=32, metavar="MB",
+        help="megabytes in one request, or in one answer (default: %(default)s)")  # fmt: skip
     add("--timeout", type=_positive(float), default=10.0, metavar="SECONDS",
         help="to send a request, and to wait for its answer (default: %(default)s)")  # fmt: skip
     add("--drain", type=_positive(float, or_zero=True), default=5.0, metavar="SECONDS",
@@ -272,7 +277,8 @@ def _serve(parsed: argparse.Namespace) -> None:
 
     given = {k: v for k, v in vars(parsed).items() if k in Options.__dataclass_fields__}
     given["models"] = parsed.models or project.root() / "models"
-    serve(Options(**given | {"mask": tuple(parsed.mask)}))
+    several = {"mask": tuple(parsed.mask), "host_name": tuple(parsed.host_name)}
+    serve(Options(**given | several))
 
 
 def _monitor(parsed: argparse.Namespace) -> int:
