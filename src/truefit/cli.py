@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    repro = commands.add_parser("repro", help="run what has changed of the pipeline, on all cores")
+    add = repro.add_argument
+    add("targets", nargs="*", metavar="STAGE", help="with those that it needs (default: all)")
+    add("--jobs", "-j", type=_positive(int), metavar="N",
+        help="at most so many stages at once (default: as many as there are cores)")  # fmt: skip
+    add("--force", "-f", action="store_true", help="run what has not changed, too")
+    repro.set_defaults(command=_repro)
+
     quick = commands.add_parser(
         "quick", help="run every notebook with the quick parameters, in a copy"
     )
@@ -210,6 +218,17 @@ def _run(parsed: argparse.Namespace) -> None:
     print(
         f"wrote {report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report}"
     )
+
+
+def _repro(parsed: argparse.Namespace) -> int:
+    from truefit.repro import repro
+
+    try:
+        repro(parsed.targets, jobs=parsed.jobs, force=parsed.force)
+    except KeyboardInterrupt:
+        print("truefit: interrupted; what was finished before is kept", file=sys.stderr)
+        return 130
+    return 0
 
 
 def _quick(parsed: argparse.Namespace) -> None:

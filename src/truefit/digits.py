@@ -19,7 +19,12 @@ def significant(value: float, digits: int = 4) -> str:
     return number(round(value, decimals), f",.{max(0, decimals)}f")
 
 
+def r_squared(value: float, decimals: int = 2) -> str:
+    """An R² for people. It has no lower end, and far below 0 its digits say nothing."""
+    return number(value, f".{decimals}f") if not value < -99 else "below −99"
+
+
 def to_spread(value: float, spread: float, sign: str = "") -> str:
     """A number to the digits it deserves: two digits of the spread it is known with."""
-    decimals = 1 - math.floor(math.log10(spread)) if spread > 0 else 3
+    decimals = 1 - math.floor(math.log10(spread)) if 0 < spread < math.inf else 3
     return number(round(value, decimals), f"{sign},.{max(0, decimals)}f")

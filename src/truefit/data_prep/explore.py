@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from truefit import figures
 from truefit.data_prep.clean import column_roles
 from truefit.params import ABSENT, Case
+from truefit.project import InputError
 
 FEW_VALUES = 12  # up to this, a number is drawn as boxes, as a category is
 MANY_POINTS = 400  # beyond this, points are drawn small and see-through
@@ -27,7 +28,7 @@ def as_numbers(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
     roles = column_roles(frame, case)["role"]
     numbers = frame[roles.index[roles == "number"]].astype("float64")
     ordered = {
-        c: frame[c].map({v: float(i) for i, v in enumerate(case.order_of(c))})
+        c: frame[c].map({v: float(i) for i, v in enumerate(case.order_of(c) or ())})
         for c in roles.index[roles == "ordered"]
     }
     return numbers.assign(**ordered)
@@ -51,7 +52,7 @@ def overview(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
         elif number:
             examples = f"{known.min():.9g} to {known.max():.9g}"
         else:
-            examples = ", ".join(known.value_counts().index[:4])
+            examples = ", ".join(figures.short(v) for v in known.value_counts().index[:4])
         kind = "number" if number else "text"
         rows[name] = (kind, case.unit(name), known.nunique(), examples)
     columns = ["kind", "unit", "different values", "range, or most frequent"]
@@ -106,6 +107,7 @@ def plot_missing(counts: pd.DataFrame, n_rows: int) -> None:
     """Bars of the share of rows in which a column is empty."""
     if counts.empty:
         return figures.say("No cell of the table is empty, so there is nothing to draw.")
+    n_columns, counts = len(counts), counts.head(figures.MOST_NAMES)
     share = counts[::-1] / n_rows * 100
     fig, ax = figures.new(height=0.9 + 0.21 * len(share))
     ax.barh(share.index, share["missing"], color=figures.ORANGE, label="missing: not known")
@@ -118,10 +120,16 @@ def plot_missing(counts: pd.DataFrame, n_rows: int) -> None:
     )
     rows = counts[::-1].sum(axis=1)
     ax.bar_label(bars, [f" {n:,} rows" if n > 1 else " 1 row" for n in rows], fontsize=7.5)
-    ax.set(xlabel="share of the rows in %", title="Empty cells, by what they mean", xlim=(0, 112))
+    title = "Empty cells, by what they mean" + _of_all(len(counts), n_columns, "columns")
+    ax.set(xlabel="share of the rows in %", title=title, xlim=(0, 112))
     ax.legend(loc="lower right")
     top = ", ".join(f"{c} {v:.1f} %" for c, v in share.sum(axis=1)[::-1].head(3).items())
     return figures.show(fig, f"Bars of the share of empty cells in {len(share)} columns: {top}.")
+
+
+def _of_all(drawn: int, n: int, what: str) -> str:
+    """A word in a title on what a figure leaves out, if it does."""
+    return f" (the first {drawn} of {n:,} {what})" if drawn < n else ""
 
 
 def plot_target(frame: pd.DataFrame, case: Case) -> None:
@@ -174,8 +182,13 @@ def relations(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
     roles = column_roles(frame, case)["role"]
     for name in roles.index[roles == "category"]:
         groups = ranks.groupby(frame[name].fillna("missing"))
-        within = (groups.transform("mean") - ranks).pow(2).sum() / (len(ranks) - groups.ngroups)
-        found[name] = (max(0.0, 1 - within / ranks.var()), "")
+        # Where each row has a category of its own, or the target one value, nothing is explained.
+        free, spread = ranks.count() - groups.ngroups, ranks.var()
+        if free <= 0 or not spread > 0:
+            found[name] = (0.0, "")
+            continue
+        within = (groups.transform("mean") - ranks).pow(2).sum() / free
+        found[name] = (max(0.0, 1 - within / spread), "")
     table = pd.DataFrame.from_dict(found, orient="index", columns=["explained", "direction"])
     table = table.fillna({"explained": 0.0}).round(6)
     return table.iloc[np.lexsort((table.index, -table["explained"]))]
@@ -210,12 +223,13 @@ def _plot_relation(ax, frame: pd.DataFrame, name: str, case: Case) -> None:
     if case.task == "classification":
         return _plot_shares(ax, frame, name, case, quantity)
     ax.set_ylabel(case.label(case.target))
-    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter("{x:,.10g}")
     if quantity:
         size, alpha = (5, 0.35) if len(frame) > MANY_POINTS else (12, 0.7)
-        ax.scatter(frame[name], frame[case.target], s=size, alpha=alpha, linewidths=0)
+        drawn = frame.iloc[figures.some(len(frame))]
+        ax.scatter(drawn[name], drawn[case.target], s=size, alpha=alpha, linewidths=0)
         return None
-    groups = _groups(frame[case.target], frame[name], case)
+    groups = _groups(frame[case.target], frame[name], case, ax)
     ax.boxplot(
         list(groups.values()),
         tick_labels=list(groups),
@@ -236,18 +250,31 @@ def _plot_shares(ax, frame: pd.DataFrame, name: str, case: Case, quantity: bool)
         share = y.groupby(tenths, observed=True).mean() * 100
         ax.plot([interval.mid for interval in share.index], share, "o-")
     else:
-        groups = _groups(y, frame[name], case)
+        groups = _groups(y, frame[name], case, ax)
         ax.bar(list(groups), [100 * rows.mean() for rows in groups.values()], width=0.6)
         ax.tick_params(axis="x", rotation=0 if len(groups) < 6 else 30)
     ax.set_ylim(0, None)
 
 
-def _groups(y: pd.Series, column: pd.Series, case: Case) -> dict[str, pd.Series]:
-    """The target by the values of a column: in their order, or by the target's mean."""
+def _groups(y: pd.Series, column: pd.Series, case: Case, ax) -> dict[str, pd.Series]:
+    """The target by the values of a column: in their order, or by the target's mean.
+
+    Of too many values those with most rows, and the axis says so.
+    """
     number = pd.api.types.is_numeric_dtype(column)
-    groups = dict(list(y.groupby(column if number else column.fillna("missing"))))
+    column = column if number else column.fillna("missing")
+    counts = column.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    if len(counts) > figures.MOST_NAMES:
+        most = counts.index[: figures.MOST_NAMES]
+        note = f": the {len(most)} with most rows of {len(counts):,}"
+        ax.set_xlabel(f"{case.label(column.name)}{note}")
+        y, column = y[column.isin(most)], column[column.isin(most)]
+    groups = dict(list(y.groupby(column)))
     if number:
-        return {f"{value:g}": rows for value, rows in groups.items()}
+        texts = {value: f"{value:g}" for value in groups}
+        if len({*texts.values()}) < len(texts):  # they differ in a digit that is not shown
+            texts = {value: f"{value!r}" for value in groups}
+        return {texts[value]: rows for value, rows in groups.items()}
     order = case.order_of(column.name) or []
     others = sorted(set(groups) - set(order), key=lambda v: (groups[v].mean(), v))
     return {value: groups[value] for value in [*order, *others] if value in groups}
@@ -284,6 +311,7 @@ def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) 
     names = [name for group in groups for name in group]
     if not names:
         return figures.say("No two features are correlated strongly enough to form a group.")
+    n_names, names = len(names), names[: figures.MOST_NAMES]
     correlation = as_numbers(frame, case)[names].corr("spearman")
     side = 1.6 + 0.27 * len(names)
     fig, ax = figures.new(width=min(7.2, side + 1.6), height=min(6.4, side))
@@ -295,9 +323,10 @@ def plot_correlations(frame: pd.DataFrame, case: Case, groups: list[list[str]]) 
         "A group of features\nthat say nearly the same"
         if len(groups) == 1
         else f"{len(groups)} groups of features that say nearly the same"
+        + _of_all(len(names), n_names, "features")
     )
     fig.colorbar(image, label="rank correlation", shrink=0.8)
-    words = "; ".join(" with ".join(g) for g in groups)
+    words = "; ".join(" with ".join(g) for g in groups[: figures.MOST_NAMES])
     return figures.show(
         fig, f"Heat map of the rank correlations among {len(names)} features: {words}."
     )
@@ -315,7 +344,8 @@ def robust_line(frame: pd.DataFrame, case: Case, strength: pd.DataFrame) -> Line
     """A line that a few odd rows cannot bend, through the target and its strongest quantity.
 
     The quantity is the number with the strongest relation that has no gap and more than 20
-    values. The method is Theil and Sen's, over at most 3,000 rows spread evenly.
+    values. The method is Theil and Sen's, over at most 3,000 rows spread evenly. A target that is
+    not known, or has no logarithm, plays no part.
 
     Parameters
     ----------
@@ -337,15 +367,18 @@ def robust_line(frame: pd.DataFrame, case: Case, strength: pd.DataFrame) -> Line
     ]
     if case.task == "classification" or not names:
         return None
-    some = np.linspace(0, len(frame) - 1, min(len(frame), MOST_PAIRED)).round().astype(int)
-    y, x = _on_line_scale(frame, case), numbers[names[0]]
-    slope, intercept, *_ = theilslopes(y.iloc[some], x.iloc[some])
+    some = figures.some(len(frame), MOST_PAIRED)
+    y, x = _on_line_scale(frame, case).iloc[some], numbers[names[0]].iloc[some]
+    known = y.notna()
+    if x[known].nunique() < 2:
+        return None
+    slope, intercept, *_ = theilslopes(y[known], x[known])
     return Line(names[0], float(slope), float(intercept))
 
 
 def _on_line_scale(frame: pd.DataFrame, case: Case) -> pd.Series:
     y = target_numbers(frame, case)
-    return np.log(y) if case.log_target else y
+    return np.log(y.where(y > 0)) if case.log_target else y
 
 
 def outliers(frame: pd.DataFrame, case: Case, line: Line | None, most: int = 10) -> pd.DataFrame:
@@ -358,15 +391,16 @@ def outliers(frame: pd.DataFrame, case: Case, line: Line | None, most: int = 10)
     -------
     DataFrame
         The rows with a score beyond 4, furthest first, ``most`` at most, with their ``mark`` in the
-        figure, their ``score``, the feature and the target, indexed by the id, or by the row's
-        number from 1. Empty if there is no line.
+        figure, their ``score``, the ``feature`` and the ``target``, indexed by the id, or by the
+        row's number from 1. Empty if there is no line, or if it goes through most of the rows.
     """
     if line is None:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["mark", "score", "feature", "target"])
     x = frame[line.feature]
     distance = _on_line_scale(frame, case) - (line.intercept + line.slope * x)
-    score = distance / (1.4826 * distance.abs().median())
-    found = pd.DataFrame({"score": score, line.feature: x, case.target: frame[case.target]})
+    usual = distance.abs().median()
+    score = distance / (1.4826 * usual) if usual > 0 else 0 * distance
+    found = pd.DataFrame({"score": score, "feature": x, "target": frame[case.target]})
     found.index = frame[case.id] if case.id else pd.RangeIndex(1, len(frame) + 1)
     found = found[found["score"].abs() > 4]
     found = found.iloc[np.argsort(-found["score"].abs().to_numpy(), kind="stable")[:most]]
@@ -385,26 +419,30 @@ def plot_outliers(frame: pd.DataFrame, case: Case, line: Line | None, found: pd.
     name, target = line.feature, case.target
     ends = np.linspace(frame[name].min(), frame[name].max(), 200)
     expected = line.intercept + line.slope * ends
+    drawn = frame.iloc[figures.some(len(frame))]
+    all_rows = "all rows" if len(drawn) == len(frame) else f"{len(drawn):,} rows"
     fig, ax = figures.new()
-    ax.scatter(frame[name], frame[target], s=7, alpha=0.4, linewidths=0, label="all rows")
+    ax.scatter(drawn[name], drawn[target], s=7, alpha=0.4, linewidths=0, label=all_rows)
     ax.plot(
         ends, np.exp(expected) if case.log_target else expected, color=figures.GREY, label="line"
     )
     ax.scatter(
-        *(found[name], found[target]) if len(found) else ([], []),
+        found["feature"],
+        found["target"],
         s=38,
         facecolors="none",
         edgecolors=figures.ORANGE,
         linewidths=1.4,
         label="furthest from it",
     )
-    for mark, x, y in found[["mark", name, target]].to_numpy() if len(found) else ():
-        ax.annotate(f"{mark:g}", (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for row in found.itertuples():
+        place = (row.feature, row.target)
+        ax.annotate(f"{row.mark}", place, xytext=(5, 4), textcoords="offset points", fontsize=8)
     if case.log_target:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter("{x:,.10g}")
     ax.set(xlabel=case.label(name), ylabel=case.label(target), title="Rows far from the line")
     ax.legend(loc="lower right")
     marked = ", ".join(str(i) for i in found.index) or "none"
@@ -418,17 +456,23 @@ def plot_map(frame: pd.DataFrame, case: Case) -> None:
     if not case.map:
         return figures.say("This case has no map.")
     east, north = case.map
+    for column in case.map:
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            raise InputError(f"params.yaml: map names {column!r}, which is not a column of numbers")
     fig, ax = figures.new(height=5.2)
     y = target_numbers(frame, case)
     low, high = y.quantile([0.02, 0.98])
-    points = ax.scatter(frame[east], frame[north], c=y.clip(low, high), s=9, cmap="viridis")
-    # One degree of longitude is shorter than one of latitude by the cosine of the latitude.
-    ax.set_aspect(1 / np.cos(np.radians(frame[north].mean())))
+    some = figures.some(len(frame))
+    at, colour = frame.iloc[some], y.clip(low, high).iloc[some]
+    points = ax.scatter(at[east], at[north], c=colour, s=9, cmap="viridis")
+    if frame[north].abs().max() < 85:
+        # One degree of longitude is shorter than one of latitude by the cosine of the latitude.
+        ax.set_aspect(1 / np.cos(np.radians(frame[north].mean())))
     ax.set(
         xlabel=case.label(east),
         ylabel=case.label(north),
         title=f"{case.target} on the map",
     )
     ax.xaxis.set_major_formatter("{x:.2f}")
-    fig.colorbar(points, label=case.label(case.target), format="{x:,.0f}", shrink=0.8)
+    fig.colorbar(points, label=case.label(case.target), format="{x:,.10g}", shrink=0.8)
     return figures.show(fig, f"Map of {len(frame)} rows coloured by {case.target}.")

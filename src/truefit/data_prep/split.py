@@ -264,12 +264,15 @@ def leak_by_selection(
     Returns
     -------
     leaky, honest : float
+        NaN if all rows have the same target.
     """
     from sklearn.feature_selection import SelectKBest, f_regression
     from sklearn.linear_model import LinearRegression
     from sklearn.model_selection import train_test_split
     from sklearn.pipeline import make_pipeline
 
+    if np.ptp(y) == 0:
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     scores = []
     for repeat in range(repeats):

@@ -353,6 +353,7 @@ def plot_dependence(found: Sequence[Dependence], case: Case) -> None:
         if numeric:
             marks = d.data.to_numpy(dtype=float)
             marks = marks[(marks >= at[0]) & (marks <= at[-1])]
+            marks = marks[figures.some(len(marks))]
             ax.plot(
                 marks,
                 np.full(len(marks), 0.015),
@@ -826,9 +827,10 @@ def _trace_columns(step: ColumnTransformer, made: list[_Made]) -> list[_Made]:
         if len(given) != place.stop - place.start:
             raise _UntraceableError
         found[place] = given
-    if any(m is None for m in found):
+    whole = [made for made in found if made is not None]
+    if len(whole) < len(found):
         raise _UntraceableError
-    return found
+    return whole
 
 
 # ------------------------------------------------------------------------------------ in words

@@ -1,6 +1,6 @@
 """Metrics of models on rows that nothing was fitted on, and differences, with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -188,7 +188,7 @@ def telling_columns(test: pd.DataFrame, case: Case, most: int = 4) -> list[str]:
 
 
 def worst_rows(
-    test: pd.DataFrame, p: np.ndarray, case: Case, most: int, extra: list[str] = ()
+    test: pd.DataFrame, p: np.ndarray, case: Case, most: int, extra: Sequence[str] = ()
 ) -> pd.DataFrame:
     """The rows the winner gets most wrong.
 
@@ -204,9 +204,11 @@ def worst_rows(
     else:
         error, name = actual - p, "actual − predicted"
     order = np.argsort(-np.abs(error), kind="stable")[:most]
-    shown = pd.DataFrame({case.target: test[case.target], said: p, name: error})
-    more = test[[c for c in extra if c != case.target]]
-    more = more.rename(columns={c: f"{c}, the column" for c in shown})
-    shown = shown.join(more).iloc[order]
+    more = [c for c in extra if c != case.target]
+    heads = [case.target, said, name]
+    values = [test[case.target].to_numpy(), p, error, *(test[c].to_numpy() for c in more)]
+    shown = pd.concat([pd.Series(v, index=test.index) for v in values], axis=1).iloc[order]
+    # A column of the table may be called as one of these is.
+    shown.columns = [*heads, *(f"{c}, the column" if c in heads else c for c in more)]
     shown.index = test[case.id].iloc[order] if case.id else order + 1
     return shown

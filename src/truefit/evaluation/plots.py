@@ -12,7 +12,14 @@ from truefit.params import Case
 def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
     """Prediction against truth, and residual against prediction."""
     y, label = truth(y, case), case.label(case.target)
-    residual = np.log(y / p) if case.log_target else y - p
+    with np.errstate(divide="ignore", over="ignore"):  # a prediction of 0, or beyond all numbers
+        residual = np.log(y / p) if case.log_target else y - p
+    share = float(np.mean(np.abs(p - y) < 0.1 * np.abs(y)))
+    words = (
+        f"Left, {len(y)} predictions against the truth; right, residuals against predictions, "
+        f"with a standard deviation of {residual.std():.3g}. {share:.0%} lie within 10 percent."
+    )
+    y, p, residual = (values[figures.some(len(y))] for values in (y, p, residual))
     fig, (left, right) = figures.new(height=3.3, ncols=2)
     left.scatter(p, y, s=8, alpha=0.5, linewidths=0)
     ends = [min(p.min(), y.min()), max(p.max(), y.max())]
@@ -26,14 +33,9 @@ def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
         title="No pattern should be left",
     )
     for axis in (left.xaxis, left.yaxis, right.xaxis):
-        axis.set_major_formatter(lambda v, _: f"{v:,.0f}")
+        axis.set_major_formatter(lambda v, _: f"{v:,.10g}")
         axis.set_major_locator(MaxNLocator(5))
-    share = float(np.mean(np.abs(p / y - 1) < 0.1))
-    figures.show(
-        fig,
-        f"Left, {len(y)} predictions against the truth; right, residuals against predictions, "
-        f"with a standard deviation of {residual.std():.3g}. {share:.0%} lie within 10 percent.",
-    )
+    figures.show(fig, words)
 
 
 def plot_probabilities(y: pd.Series, p: np.ndarray, case: Case) -> None:

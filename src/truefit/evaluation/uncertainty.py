@@ -121,7 +121,8 @@ def prediction_interval(p: np.ndarray, width: float, case: Case) -> tuple[np.nda
     """
     p = np.asarray(p, dtype=float)
     if case.log_target:
-        return p * math.exp(-width), p * math.exp(width)
+        with np.errstate(over="ignore"):
+            return p * np.exp(-width), p * np.exp(width)
     return p - width, p + width
 
 
@@ -134,7 +135,7 @@ def shipped_interval(width: float, case: Case, confidence: float) -> dict:
         ``confidence``; ``kind``: ``factor`` (from p / width to p · width) or ``distance`` (p ±
         width); and ``width``, rounded to the digits that every machine agrees on.
     """
-    kind, value = ("factor", math.exp(width)) if case.log_target else ("distance", width)
+    kind, value = ("factor", math.exp(min(width, 700))) if case.log_target else ("distance", width)
     return {"confidence": confidence, "kind": kind, "width": float(f"{value:.6g}")}
 
 
@@ -164,19 +165,14 @@ def split_conformal_demo(
     Returns
     -------
     float
-        As `conformal_width`.
-
-    Raises
-    ------
-    InputError
-        As `conformal_width`.
+        As `conformal_width`; infinite if too few rows are kept.
     """
     order = np.random.default_rng(seed).permutation(len(train))
     kept = max(1, round(share * len(train)))
     calibration, fit = train.iloc[np.sort(order[:kept])], train.iloc[np.sort(order[kept:])]
     fitted = clone(model).fit(fit.drop(columns=case.target), fit[case.target])
     p = predictions(fitted, calibration.drop(columns=case.target), case)
-    return conformal_width(calibration[case.target], p, case, confidence=confidence)
+    return _width(_residuals(calibration[case.target], p, case), confidence)
 
 
 def coverage(
@@ -643,6 +639,7 @@ def cost_curve(y: pd.Series, p: np.ndarray, case: Case) -> pd.DataFrame:
         best on some rows was chosen with their luck, so it looks better there than it is.
     """
     actual, costs = truth(y, case), case.costs
+    assert costs is not None
     values, inverse = np.unique(np.round(np.asarray(p, dtype=float), DECIMALS), return_inverse=True)
     positive = np.bincount(inverse, actual, len(values))
     negative = np.bincount(inverse, 1 - actual, len(values))

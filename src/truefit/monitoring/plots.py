@@ -217,7 +217,7 @@ def plot_predictions(usual: pd.Series, scores: pd.Series, windows: pd.Series, la
     ax.plot(x, found[0.5], "o", ms=4, color=figures.BLUE, label="median")
     _name_windows(ax, names)
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:,.10g}")
-    ax.set(ylabel=label.replace("$", r"\$"), title="What the model predicts")
+    ax.set(ylabel=label, title="What the model predicts")
     fig.legend(loc="outside lower center", ncols=5)
     ends = found[0.5].iloc[[0, -1]]
     figures.show(

@@ -259,8 +259,7 @@ def plot_contributions(table: pd.DataFrame, unit: str) -> None:
     ax.barh(range(len(shown)), shown["contribution"], color=colours)
     ax.set_yticks(
         range(len(shown)),
-        # A dollar would begin a formula.
-        [f"{name} = {value[:24]}".replace("$", r"\$") for name, value in shown["value"].items()],
+        [f"{name} = {value[:24]}" for name, value in shown["value"].items()],
     )
     ax.axvline(0, color=figures.GREY, lw=1)
     ax.xaxis.set_major_formatter(lambda value, _: number(value, ",.10g"))

@@ -15,6 +15,7 @@ from truefit.params import Case
 from truefit.training.search import ALL_ROWS, Found, Task, deal, main_metric
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the training rows, in a learning curve
+LEAST_ROWS = 6  # that a curve begins with, of each class half as many
 BENCHMARK = ("benchmarks", "models.json")
 
 
@@ -43,18 +44,17 @@ def learning(
         deviation (``spread``), and that of the step from the size before (``step_spread``).
     """
     X, y = train.drop(columns=case.target), train[case.target]
+    dealt = _mixed(deal(y, case, folds=folds, seed=seed), y, case, seed)
+    most = min(len(fit) for fit, _ in dealt)
     rows = []
     for name, model in models.items():
         sizes, own, held = learning_curve(
             model,
             X,
             y,
-            train_sizes=list(shares),
-            cv=deal(y, case, folds=folds, seed=seed),
+            train_sizes=sorted({min(most, max(LEAST_ROWS, int(s * most))) for s in shares}),
+            cv=dealt,
             scoring=_scorer(case),
-            # A tenth of the rows in file order could lack a class.
-            shuffle=True,
-            random_state=seed,
             error_score="raise",
         )
         rows += [
@@ -65,6 +65,26 @@ def learning(
         ]
     columns = ["model", "rows", "own", "held", "spread", "step_spread"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _mixed(
+    dealt: list[tuple[np.ndarray, np.ndarray]], y: pd.Series, case: Case, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds whose rows to fit are in random order, some of each class among the first.
+
+    A tenth of the rows in file order could lack a class, and of a rare one even in random order.
+    """
+    rng, found = np.random.RandomState(seed), []
+    for fit, held in dealt:
+        order = rng.permutation(fit)
+        if case.task == "classification":
+            classes = y.iloc[order].to_numpy()
+            firsts = [np.flatnonzero(classes == c)[: LEAST_ROWS // 2] for c in y.unique()]
+            lead = np.concatenate(firsts)
+            if lead.max() >= int(SHARES[0] * len(order)):
+                order = np.r_[order[lead], np.delete(order, lead)]
+        found.append((order, held))
+    return found
 
 
 def validation(
