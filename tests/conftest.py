@@ -136,7 +136,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not whole.exists():
             shutil.rmtree(copy, ignore_errors=True)
             subprocess.run(
-                ["dvc", "repro", "--force"],
+                ["truefit", "repro", "--force"],
                 cwd=versioned_copy(copy),
                 env=environment(PYTHONHASHSEED="1"),
                 check=True,
@@ -153,7 +153,7 @@ def missing(what: str) -> NoReturn:
 
 def tool(*names: str) -> str:
     """The path of a program that pip doesn't install everywhere, under the first name it has."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = environment()["PATH"]
     found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
     return found or missing(f"{names[0]} is not installed")
 

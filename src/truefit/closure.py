@@ -76,10 +76,10 @@ def _imported(source: Path) -> Iterator[Path]:
         parts = name.split(".")
         if parts[0] != PACKAGE.name:
             continue
-        *above, last = [_file(parts[: n + 1]) for n in range(len(parts))]
-        inner = _file([*parts, attribute]) if attribute else None
-        yield from (*above, last) if inner is None else (*above, last, inner)
-        asked = inner or last
+        inner = [*parts, attribute] if attribute else parts
+        files = [file for n in range(len(inner)) if (file := _file(inner[: n + 1]))]
+        yield from files
+        asked = files[-1]
         if _is_lazy(asked) and asked.parent not in source.parents:
             yield from asked.parent.rglob("*.py")
 
@@ -126,7 +126,7 @@ def _statements(source: Path) -> Iterator[tuple[str, str | None]]:
     for node in _nodes(source):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.module:
             yield from ((node.module, alias.name) for alias in node.names)
 
 

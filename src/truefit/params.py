@@ -612,7 +612,7 @@ def load(source: Path | None = None) -> Params:
         raise InputError(f"{source.name}: cases is empty; add a block for a table")
     apart = {"cases": {}} if isinstance(blocks, dict) else {}
     params = _validated(Params, raw | apart, source.name)
-    for key, block in blocks.items():
+    for key, block in (blocks or {}).items():
         name = str(key)
         wrong, case, own = _block(name, block, params)
         if wrong:
