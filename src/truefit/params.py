@@ -484,6 +484,9 @@ STEP_SECTIONS = (
     "maintenance",
 )  # fmt: skip
 
+# What the answers of a model are called; no column that it takes may be.
+OUTPUTS = {"prediction", "label", "probability"}
+NOT_AN_ID = OUTPUTS | {"low", "high"}  # columns of a table of predictions
 # What a cell says when a thing is absent, rather than unknown. See Case.absent.
 ABSENT = "absent"
 
