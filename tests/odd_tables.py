@@ -2,14 +2,18 @@
 
 import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from hypothesis import assume
 from hypothesis import strategies as st
 
+from truefit.params import Case
+
 ODD_NAMES = (
-    *("score", "mark", "prediction", "low", "error", "feature", "target", "rows", "index"),
-    *('a"b', "cost_$_per_$", "$a_{b$", "\\frac", "a|b", "`tick`", "*bold*", "_x_", "a,b;c"),
+    *("score", "mark", "low", "error", "feature", "target", "rows", "index", "self", "window"),
+    *("cost_$_per_$", "$a_{b$", "a|b", "`tick`", "*bold*", "_x_", "a,b;c"),
     *(
         "<script>alert(1)</script>",
         "Größe (m²)",
@@ -23,6 +27,8 @@ ODD_NAMES = (
     ),
     *("a  b", "![x](y)", "[x](y)", "what is odd", "n" * 150),
 )
+# A table may have them, and a model must not take them.
+REFUSED_NAMES = ("prediction", 'a"b', "\\frac")
 ODD_TEXTS = (
     *("$40K - $60K", "Less than $40K", "$a_{b$", "<b>", "a|b", "`", "**", "\\", "missing", "rare"),
     *("absent", "nan", "None", "True", "1", "面积", "a\nb", "![x](y)", '"', "'", ",", "w " * 60),
@@ -58,9 +64,9 @@ def _texts(rng: np.random.Generator, kind: str, n: int) -> list[str]:
 
 
 @st.composite
-def columns(draw, n: int) -> dict[str, pd.Series]:
+def columns(draw, n: int, known: tuple = ODD_NAMES + REFUSED_NAMES) -> dict[str, pd.Series]:
     """Up to four columns of any name and kind, some with gaps, some with nothing but gaps."""
-    names = draw(st.lists(st.sampled_from(ODD_NAMES), min_size=1, max_size=4, unique=True))
+    names = draw(st.lists(st.sampled_from(known), min_size=1, max_size=4, unique=True))
     rng, found = np.random.default_rng(draw(st.integers(0, 99))), {}
     for name in names:
         kind = draw(st.sampled_from(NUMBERS + TEXTS))
@@ -91,6 +97,58 @@ def tables(draw, task: str, rows: tuple[int, ...] = (24, 60)) -> tuple[pd.DataFr
         frame[target] = pd.Series(_numbers(rng, kind, n), dtype="float64")
         block |= {"log_target": bool((frame[target] > 0).all()) and draw(st.booleans())}
     return frame, block
+
+
+class Parts(NamedTuple):
+    """Rows to train with and to test with, those that came later, and the block of their case."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    live: pd.DataFrame
+    case: Case
+
+
+LIVE = ("as usual", "none", "one", "without labels", "one answer", "foreign")
+
+
+@st.composite
+def parts(draw, n: int = 100) -> Parts:
+    """A table that a model can learn from, without an error perhaps, and live rows of any kind."""
+    frame = pd.DataFrame(draw(columns(n, ODD_NAMES)))
+    rng, target = np.random.default_rng(draw(st.integers(0, 99))), "y $t_"
+    task = draw(st.sampled_from(["regression", "classification"]))
+    kind = draw(st.sampled_from(["exact", *(k for k in NUMBERS if k != "constant")]))
+    first = frame.iloc[:, 0].rank().fillna(0) / n
+    positive = "<y>" if task == "classification" else None
+    case = Case(table="t.csv", target=target, task=task, positive=positive)
+    if task == "classification":
+        noisy = first + 0.1 * (kind != "exact") * rng.normal(size=n)
+        limit = noisy.quantile(draw(st.sampled_from([0.12, 0.5, 0.88])))
+        frame[target] = pd.Series(np.where(noisy > limit, "<y>", "$n_"), dtype="str")
+    else:
+        frame[target] = 2 * first + 1 if kind == "exact" else _numbers(rng, kind, n).astype(float)
+        log = bool((frame[target] > 0).all()) and draw(st.booleans())
+        case = case.model_copy(update={"log_target": log})
+    dealt = np.split(rng.permutation(n), [n * 3 // 5, n * 4 // 5])
+    train, test, later = (frame.iloc[part].reset_index(drop=True) for part in dealt)
+    assume(train[target].nunique() > 1 and (train.nunique() > 1).sum() > 1)
+    return Parts(train, test, _came(draw(st.sampled_from(LIVE)), later, target), case)
+
+
+def _came(kind: str, rows: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Live rows of a kind."""
+    if kind in ("none", "one"):
+        return rows.head(int(kind == "one"))
+    if kind == "one answer":
+        return rows[rows[target] == rows[target].iloc[0]]
+    came = rows.copy()
+    if kind == "without labels":
+        came[target] = rows[target].where(rows.index < 0)
+    if kind == "foreign":
+        for name in [c for c in rows if c != target]:
+            number = pd.api.types.is_numeric_dtype(rows[name])
+            came[name] = rows[name].astype(float) * 1e3 if number else "never seen " + rows[name]
+    return came
 
 
 # ---------------------------------------------------------------- whole tables, for every step

@@ -17,6 +17,14 @@ def test_every_step_runs_without_live_rows(tmp_path):
     assert_all_ran(any_table.run(table, block, tmp_path / "project"))
 
 
+@pytest.mark.parametrize("name", odd_tables.REFUSED_NAMES)
+def test_a_name_that_a_model_or_a_service_cannot_take_is_refused_at_once(name, tmp_path):
+    table, block = odd_tables.separable()
+    table = table.rename(columns={"noise": name})
+    (found,) = any_table.run(table, block, tmp_path / "project", steps=["data_prep"])
+    assert found.ended == "refused" and repr(name) in found.said and "rename it" in found.said
+
+
 def assert_all_ran(found):
     assert [o for o in found if o.ended != "ran"] == []
     assert [o.step for o in found] == list(any_table.CASE_STEPS)

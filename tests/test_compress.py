@@ -390,7 +390,7 @@ def table(**variants):
     """What `compare` finds, as far as the rule reads it: bytes, change, gap_high."""
     rows = {
         name: {"of": name.partition(", ")[0], "bytes": size, "change": change, "value": 0.1}
-        | {"gap_low": -gap, "gap_high": gap}
+        | {"gap_low": -gap, "gap_high": gap, "depends_on_batch": name.endswith("int8")}
         for name, (size, change, gap) in variants.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -407,6 +407,7 @@ FOUND = {
     "w, b": (40, 0.002, 0.00001),
     "w, c": (30, 0.0004, 0.01),
     "w, d": (60, 0.0, 0.0),
+    "w, int8": (20, 0.0, 0.0),
     "other, e": (1, 0.0, 0.0),
 }
 
@@ -428,6 +429,7 @@ def test_no_limit_is_ever_broken_and_another_model_never_ships():
         "w, b": "no, changes too much",
         "w, c": "no, loses too much",
         "w, d": "yes",
+        "w, int8": "no, depends on the other rows of a request",
         "other, e": "",
     }
 

@@ -367,11 +367,12 @@ def test_a_window_that_does_not_work_is_refused_in_a_sentence(by, said):
         monitoring.replay(bundle("machines"), case, cases.live("machines"), window_rows=9, seed=0)
 
 
-def test_no_live_rows_are_refused_in_a_sentence():
-    with pytest.raises(InputError, match="no live rows"):
-        monitoring.replay(
-            bundle("loans"), block("loans"), cases.live("loans").iloc[:0], window_rows=9, seed=0
-        )
+def test_without_live_rows_there_is_nothing_to_judge_and_a_note_says_so():
+    traffic = monitoring.replay(
+        bundle("loans"), block("loans"), cases.live("loans").iloc[:0], window_rows=9, seed=0
+    )
+    assert traffic.names == [] and "no live rows" in traffic.notes[0]
+    assert monitoring.watch(usual("loans"), traffic, block("loans"), CHOSEN).empty
 
 
 # The statistics

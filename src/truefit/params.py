@@ -586,6 +586,9 @@ class Params(_Strict):
 # The sections whose keys a block may have, too.
 OF_A_CASE = [*(step for step in STEPS if step not in WITHOUT_CASE), "search_spaces"]
 
+# What the answers of a model are called; no column that it takes may be.
+OUTPUTS = {"prediction", "label", "probability"}
+NOT_AN_ID = OUTPUTS | {"low", "high"}  # columns of a table of predictions
 # What a cell says when a thing is absent, rather than unknown. See Case.absent.
 ABSENT = "absent"
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from truefit.data_prep.clean import column_roles
 from truefit.data_prep.read import NUMBER
-from truefit.params import Case
+from truefit.params import NOT_AN_ID, OUTPUTS, Case
 from truefit.project import InputError
 
 MIN_ROWS = 20
@@ -107,6 +107,7 @@ def split(development: pd.DataFrame, case: Case, *, test_share: float, seed: int
         _check_size(len(part), name, case)
         _check_classes(part, f"{name} with", case)
     _check_features(parts.train, case)
+    _check_names(parts.train, case)
     return Split(*(part.reset_index(drop=True) for part in parts))
 
 
@@ -159,6 +160,23 @@ def _check_orders(rows: pd.DataFrame, case: Case) -> None:
 def _check_features(train: pd.DataFrame, case: Case) -> None:
     if not column_roles(train, case)["role"].isin(["number", "ordered", "category"]).any():
         raise InputError(f"{case.table} has no column to predict {case.target} from")
+
+
+def _check_names(train: pd.DataFrame, case: Case) -> None:
+    """A name must be one that the graph of a model and the records of a service can carry."""
+    roles = column_roles(train, case)["role"]
+    for column, role in roles[~roles.isin(["target", "time", "dropped"])].items():
+        where = f"{case.table}: the column {column!r}"
+        if any(c in '"\\' or not c.isprintable() for c in column):
+            raise InputError(
+                f"{where} has a quotation mark, a backslash or a control character in its name, "
+                "which no service could take; rename it in the table, or list it in drop_columns"
+            )
+        if column in (NOT_AN_ID if role == "id" else OUTPUTS):
+            raise InputError(
+                f"{where} is called like an answer of the model; rename it in the table, or list "
+                "it in drop_columns"
+            )
 
 
 def _live_rows(table: pd.DataFrame, case: Case, share: float, seed: int) -> pd.Series:

@@ -4,7 +4,7 @@ from truefit.export.distil import LABELS, MADE, REAL, STUDENTS, made_rows, stude
 from truefit.export.graph import OPSET
 from truefit.export.made import own_variants, pruned_variants
 from truefit.export.manifest import as_json, manifest, model_card
-from truefit.export.models import OUTPUTS, input_columns, pipelines, to_onnx
+from truefit.export.models import input_columns, pipelines, to_onnx
 from truefit.export.parity import (
     difference,
     parity,
@@ -35,7 +35,6 @@ __all__ = [
     "LABELS",
     "MADE",
     "OPSET",
-    "OUTPUTS",
     "REAL",
     "SHIPS",
     "STUDENTS",

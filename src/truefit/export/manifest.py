@@ -10,13 +10,12 @@ from sklearn.base import BaseEstimator
 from truefit.bundle import FORMAT
 from truefit.digits import significant, to_spread
 from truefit.export.graph import OPSET
-from truefit.export.models import OUTPUTS, input_columns
+from truefit.export.models import input_columns
 from truefit.metrics import LABELS
-from truefit.params import ABSENT, Case
+from truefit.params import ABSENT, NOT_AN_ID, Case
 from truefit.project import InputError
 
 PACKAGES = ("truefit", "scikit-learn", "xgboost-cpu", "lightgbm", "onnx", "onnxruntime")
-NOT_AN_ID = OUTPUTS | {"low", "high"}  # columns of a table of predictions
 
 
 def manifest(

@@ -26,13 +26,13 @@ from xgboost import XGBClassifier, XGBModel, XGBRegressor
 from truefit.export.graph import Graph, NoCounterpartError, Precision
 from truefit.export.steps import prepared
 from truefit.export.trees import Tree, ensemble, trees_of
+from truefit.params import OUTPUTS
 from truefit.project import InputError
 from truefit.training.neighbours import STEPS, NeighboursClassifier, NeighboursRegressor
 from truefit.training.preparation import TargetScale
 from truefit.training.recalibrated import LEAST, Recalibrated
 
 LIGHTGBM_ZERO = float(np.float32(1e-35))
-OUTPUTS = {"prediction", "label", "probability"}  # names that no column may have
 
 
 def pipelines(model: BaseEstimator) -> list[Pipeline]:
