@@ -16,6 +16,7 @@ import cases
 import httpx
 
 from truefit import export
+from truefit.serving.metrics import FRESH
 
 MODELS = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boosting"}
 INTERVAL = {"confidence": 0.9, "kind": "factor", "width": 1.25}
@@ -117,6 +118,7 @@ class Service:
         """The sum of a metric over the label sets that have these labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
+        time.sleep(FRESH)  # what was written for another may be as old
         total = 0.0
         for family in text_string_to_metric_families(self.client.get("/metrics").text):
             for sample in family.samples:

@@ -624,7 +624,7 @@ def test_labels_of_which_none_is_known_are_refused(houses, tmp_path):
         ("homes", {"pid": [1], "sale_price": [0.0]}, "sale_price is 0 in row 1, and must be above"),
         ("homes", {"pid": ["1", None], "sale_price": [5, 6]}, "pid is missing in row 2"),
         ("homes", {"pid": [1], "price": [5]}, "has no column 'sale_price'"),
-        ("homes", {"lot": [1], "sale_price": [5]}, "neither the column pid nor the columns request"),
+        ("homes", {"lot": [1], "sale_price": [5]}, "neither the column pid nor the columns"),
         ("homes", {"pid": [1], "sale_price": [1e300]}, "sale_price is 1e+300 in row 1"),
         ("loans", {"request_id": ["r"], "row": [1], "status": ["ugly"]},
          "status is 'ugly' in row 1, and must be bad or good"),

@@ -1,8 +1,8 @@
 """Where the project lies, and how its files are written: whole or not at all.
 
 A stage that the runner executes has its files collected in a staging folder
-(``TRUEFIT_STAGING``) and published together when the notebook has succeeded. A notebook that a
-person runs by hand writes each file straight to its place, still whole or not at all.
+(``TRUEFIT_STAGING``) and published together when the notebook has succeeded: all, or none. A
+notebook that a person runs by hand writes each file straight to its place, whole or not at all.
 """
 
 import os
@@ -81,13 +81,25 @@ def terminal() -> Iterator[IO[str] | None]:
 
 
 @contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written: {error.strerror}; nothing was changed"
+        ) from None
+
+
+@contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes ``target`` when the block succeeds."""
     # The suffix stays last, because writers choose their format by it.
     partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     try:
         yield partial
-        os.replace(partial, target)
+        with explained(target):
+            os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -96,7 +108,8 @@ def replacing(target: Path) -> Iterator[Path]:
 def writing(*parts: str) -> Iterator[Path]:
     """Give a temporary path to write a file of the project to; see `replacing`."""
     target = Path(os.environ.get(STAGING_VARIABLE) or root()).joinpath(*parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         yield partial
 

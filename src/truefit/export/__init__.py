@@ -5,7 +5,13 @@ from truefit.export.graph import OPSET
 from truefit.export.made import own_variants, pruned_variants
 from truefit.export.manifest import as_json, manifest, model_card
 from truefit.export.models import OUTPUTS, input_columns, pipelines, to_onnx
-from truefit.export.parity import difference, parity, plot_parity, straddling_rows
+from truefit.export.parity import (
+    difference,
+    parity,
+    plot_parity,
+    require_parity,
+    straddling_rows,
+)
 from truefit.export.prune import KINDS, Pruned, lighter_blends, pick, plot_pruned, prune
 from truefit.export.quantise import fewer_digits, int8
 from truefit.export.reference import reference
@@ -64,6 +70,7 @@ __all__ = [
     "prune",
     "pruned_variants",
     "reference",
+    "require_parity",
     "smallest",
     "straddling_rows",
     "students",

@@ -201,7 +201,7 @@ def _(model: NeighboursRegressor | NeighboursClassifier, graph: Graph, x: str) -
     distances = _squared_distances(graph, x, model._fit_X)
     steps = graph.constant(STEPS)
     distances = graph.op("Round", graph.op("Mul", distances, steps))
-    k = graph.constant([model.n_neighbors], np.int64)
+    k = graph.constant([min(model.n_neighbors, len(model._fit_X))], np.int64)
     squared, nearest = graph.op("TopK", distances, k, outputs=2, axis=1, largest=0)
     targets = graph.constant(np.ravel(model._y).astype(np.float64))
     values = graph.op("Gather", targets, nearest, axis=0)

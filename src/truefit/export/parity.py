@@ -13,6 +13,7 @@ from truefit.export.models import input_columns, pipelines
 from truefit.export.trees import trees_of
 from truefit.metrics import predictions
 from truefit.params import Case
+from truefit.project import InputError
 
 SMALLEST = 1e-17  # difference that a figure tells from 0
 
@@ -44,11 +45,44 @@ def difference(expected: np.ndarray, got: np.ndarray, case: Case, extent: float)
     case : Case
     extent : float
         From the least to the largest target in training.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        0 where both are equal, and infinite where only one of them is a number.
     """
-    gap = np.abs(got - expected)
-    if case.task == "classification":
-        return gap
-    return gap / np.maximum(np.abs(expected), 0 if case.log_target else extent)
+    size = np.ones(len(expected))
+    if case.task == "regression":
+        size = np.maximum(np.abs(expected), 0 if case.log_target else extent)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.abs(got - expected) / size
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    return np.where(same, 0.0, np.nan_to_num(gap, nan=np.inf))
+
+
+def require_parity(gap: np.ndarray | pd.Series, limit: float, name: str) -> None:
+    """Stop with one sentence if a model and its graph differ by more than a limit.
+
+    Parameters
+    ----------
+    gap : array of shape (n_samples,)
+        From `difference`.
+    limit : float
+    name : str
+        Of the model.
+
+    Raises
+    ------
+    InputError
+    """
+    found = np.asarray(gap)
+    if (found > limit).any():
+        raise InputError(
+            f"{name} and its graph differ by {found.max():.1e} in row {found.argmax() + 1} of "
+            f"{len(found):,} that both have scored, and {limit:.1e} is allowed; raise "
+            f"export.tolerance if that is near enough, or take {name} off the candidates in "
+            "params.yaml"
+        )
 
 
 def straddling_rows(model: BaseEstimator, row: pd.DataFrame, most: int = 2000) -> pd.DataFrame:

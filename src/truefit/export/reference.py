@@ -38,8 +38,9 @@ def reference(model: BaseEstimator, rows: pd.DataFrame, schema: dict, case: Case
     before = predictions(model, some, case)
     influence = {}
     for column in input_columns(model):
-        typical = schema["columns"][column].get("typical", np.nan)
-        after = predictions(model, some.assign(**{column: typical}), case)
+        usual = some.copy()
+        usual[column] = schema["columns"][column].get("typical", np.nan)
+        after = predictions(model, usual, case)
         influence[column] = _short(np.abs(after - before).mean())
     return {
         "influence": influence,

@@ -11,6 +11,7 @@ from truefit.params import Case, Export
 from truefit.training import main_metric
 
 SHIPS, CHANGES, LOSES = "yes", "no, changes too much", "no, loses too much"
+DEPENDS = "no, depends on the other rows of a request"
 
 
 def judge_variants(table: pd.DataFrame, winner: str, case: Case, settings: Export) -> pd.DataFrame:
@@ -33,11 +34,14 @@ def judge_variants(table: pd.DataFrame, winner: str, case: Case, settings: Expor
     better_up = main_metric(case) in HIGHER_IS_BETTER
     loss = -table["gap_low"] if better_up else table["gap_high"]
     allowed = settings.largest_loss * abs(table.loc[winner, "value"])
-    words = np.select(
-        [table["of"] != winner, table["change"] > settings.largest_change, loss > allowed],
-        ["", CHANGES, LOSES],
-        SHIPS,
-    )
+    reasons = {
+        "": table["of"] != winner,
+        CHANGES: table["change"] > settings.largest_change,
+        LOSES: loss > allowed,
+        # What was measured of it holds for rows that are sent alone.
+        DEPENDS: table["depends_on_batch"],
+    }
+    words = np.select(list(reasons.values()), list(reasons), SHIPS)
     # The winner as it is always qualifies.
     return table.assign(ships=np.where(table.index == winner, SHIPS, words))
 

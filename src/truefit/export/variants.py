@@ -144,7 +144,8 @@ def compare(
     DataFrame
         Indexed by name: ``of``; ``bytes`` and ``gzipped`` of the file; the main metric's ``value``,
         ``low`` and ``high``; ``gap``, ``gap_low`` and ``gap_high``, by which it is above that of
-        the model as it is, paired; and ``change``, the largest of any prediction.
+        the model as it is, paired; ``change``, the largest of any prediction; and
+        ``depends_on_batch``.
     """
     metric, found, rows = main_metric(case), {}, {}
     features = test.drop(columns=case.target)
@@ -164,9 +165,10 @@ def compare(
         )
         change = float(difference(said_before, said, case, extent).max())
         size = len(variant.content), len(gzip.compress(variant.content, mtime=0))
-        rows[name] = (variant.of, *size, *value, *gap, change)
+        rows[name] = (variant.of, *size, *value, *gap, change, variant.depends_on_batch)
     columns = ["of", "bytes", "gzipped", "value", "low", "high", "gap", "gap_low", "gap_high"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "change"])
+    columns += ["change", "depends_on_batch"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def _resampled(

@@ -4,6 +4,7 @@ A replay is honest in time. Whoever decides at the start of a window knows the r
 of the windows before it, and nothing else.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import t as student
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
 
 from truefit import figures
 from truefit.data_prep.clean import clean
@@ -22,7 +24,7 @@ from truefit.evaluation import bootstrap_weights
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, resample, scores, truth
 from truefit.monitoring.rules import lit
 from truefit.monitoring.statistics import compare_means, compare_values, false_discovery
-from truefit.monitoring.traffic import in_windows
+from truefit.monitoring.traffic import has_label, in_windows
 from truefit.params import Case, Rule
 from truefit.training import deal, main_metric
 
@@ -45,6 +47,8 @@ class History:
     names: list[str]  # of the windows
     first: int  # the number of the first live window
     together: int  # so many of the case's windows make one of these, or more where they are small
+    # Why the test rows play the live ones; empty where the live rows speak for themselves.
+    instead: str = ""
 
     @property
     def live(self) -> pd.DataFrame:
@@ -90,7 +94,8 @@ def history(
 
     Windows are the monitor's. One with fewer than ``least_rows`` rows joins the next, and where
     there are more than ``most`` live windows, neighbours are joined. Without a time, a window is a
-    block of rows. Where no live row has a label, the test rows play the live ones.
+    block of rows. Where the live rows with a label are too few, or of a class too few, to judge a
+    model by, the test rows play the live ones.
 
     Parameters
     ----------
@@ -105,8 +110,9 @@ def history(
     most : int
         Windows of live rows.
     """
-    live = production[production[case.target].notna()]
-    parts = [pd.concat([train, test]), live] if len(live) else [train, test]
+    live = production[has_label(production, case)]
+    instead = _too_few(live, case, least_rows)
+    parts = [train, test] if instead else [pd.concat([train, test]), live]
     if not (case.time or case.window):
         window_rows = max(least_rows, min(window_rows, len(parts[1]) // WINDOWS_WITHOUT_TIME))
     past, now = (_in_windows(part, case, window_rows) for part in parts)
@@ -120,7 +126,18 @@ def history(
     first = after[0]
     learned = pd.concat([rows[number_of < first], clean(rows[number_of >= first], case)[0]])
     names = pd.Series([*past[2], *now[2]]).groupby([*before, *after]).agg(_name).tolist()
-    return History(rows, learned, number_of, names, first, together)
+    return History(rows, learned, number_of, names, first, together, instead)
+
+
+def _too_few(live: pd.DataFrame, case: Case, least_rows: int) -> str:
+    """Why labelled live rows cannot judge a model; empty if they can."""
+    n = len(live)
+    if n < least_rows:
+        some = "only one live row has" if n == 1 else f"only {n} live rows have"
+        return f"{some if n else 'no live row has'} a label"
+    if case.task == "classification" and (least := _least_class(live, case)) < LEAST_OF_A_CLASS:
+        return f"of the {n:,} live rows with a label, {least} are of the rarer class"
+    return ""
 
 
 def _least_class(rows: pd.DataFrame, case: Case) -> int:
@@ -252,7 +269,11 @@ class Bench:
         return self._errors[span]
 
     def _fit(self, rows: pd.DataFrame) -> BaseEstimator:
-        return clone(self.model).fit(rows.drop(columns=self.case.target), rows[self.case.target])
+        with warnings.catch_warnings():
+            # The network stops after a fixed number of steps on purpose: early is a penalty, too.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            X, y = rows.drop(columns=self.case.target), rows[self.case.target]
+            return clone(self.model).fit(X, y)
 
     def _predict(self, model: BaseEstimator, rows: pd.DataFrame) -> np.ndarray:
         return predictions(model, rows.drop(columns=self.case.target), self.case)
@@ -481,9 +502,8 @@ def plot_by_window(
         axes.plot(range(len(table)), table[name], style, color=colour, lw=width, label=name)
         axes.plot(at, table[name].iloc[at], "o", ms=3, color=colour)
     _name_windows(axes, table, window)
-    if main_metric(case) not in HIGHER_IS_BETTER and table.max(axis=None) > 3 * table.min(
-        axis=None
-    ):
+    least, most = table.min(axis=None), table.max(axis=None)
+    if main_metric(case) not in HIGHER_IS_BETTER and most > 3 * least > 0:
         # Of errors, the ratio counts; and the worst policy must not press the others flat.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -117,6 +117,7 @@ def fit_usual(
     space = _Space.of(numbers)
     places = space.places(numbers)
     most = max(1, min(components, len(rows) // ROWS_PER_COMPONENT))
+    most = min(most, len(np.unique(places.round(DECIMALS), axis=0)))  # few, in a table of texts
     fits = [
         GaussianMixture(k, reg_covar=1e-3, random_state=seed).fit(places)
         for k in range(1, most + 1)
@@ -166,7 +167,8 @@ class _Table:
         return np.arcsinh(raw)
 
     def _raw(self, rows: pd.DataFrame) -> np.ndarray:
-        columns = []
+        # Without a column all rows are alike.
+        columns = [] if self.names else [np.zeros(len(rows))]
         for name, typical in self.typical.items():
             values = pd.to_numeric(rows[name], errors="coerce") if name in rows else typical
             columns.append(np.broadcast_to(values, len(rows)).astype(float))

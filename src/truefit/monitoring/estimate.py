@@ -176,7 +176,7 @@ class Agreement(NamedTuple):
 
     windows: int
     inside: int  # windows in which the estimate lies inside the interval of the real mean
-    ratio: float  # of the mean real loss and the mean estimated one
+    ratio: float  # of the mean real loss and the mean estimated one; NaN if that is none
     correlation: float  # over the windows; NaN with fewer than three
 
 
@@ -194,7 +194,7 @@ def agreement(table: pd.DataFrame) -> Agreement | None:
     inside = int(known["estimated"].between(known["low"], known["high"]).sum())
     weights = known["labelled"]
     means = [np.average(known[name], weights=weights) for name in ("real", "estimated")]
-    ratio = float(means[0] / means[1]) if means[1] > 0 else np.inf
+    ratio = float(means[0] / means[1]) if means[1] > 0 else np.nan
     moved = min(known["real"].std(), known["estimated"].std()) if len(known) > 2 else 0.0
     correlation = float(known["real"].corr(known["estimated"])) if moved > 0 else np.nan
     return Agreement(len(known), inside, ratio, correlation)

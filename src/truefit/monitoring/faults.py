@@ -70,25 +70,7 @@ def plant(
         That mixes up labels.
     """
     columns = sorted(baseline.columns(baseline.held), key=lambda c: -c.influence)
-    if found := _with_another_unit(columns, baseline, case):
-        column, unit, factor = found
-        name = f"{column.name} in {unit}"
-        window = draw(name)
-        values = window.rows[column.name].astype(float) * factor
-        yield Fault(name, "drift", column.name, _changed(baseline, window, column.name, values))
-    if column := next((c for c in columns if c.type == "text"), None):
-        most = str(column.typical)
-        name = f"{column.name}: {most} renamed"
-        window = draw(name)
-        values = window.rows[column.name].replace({most: most + RENAMED})
-        yield Fault(name, "unseen", column.name, _changed(baseline, window, column.name, values))
-    # A service refuses rows that lack what no training row lacked, so such a fault is seen there.
-    some = [c for c in columns if c.nullable and not c.absent and c.missing_share < 0.5] or columns
-    name = f"{some[0].name} gone"
-    window = draw(name)
-    gone = window.rows[some[0].name]
-    values = gone.where(gone.isna())
-    yield Fault(name, "missing", some[0].name, _changed(baseline, window, some[0].name, values))
+    yield from _in_columns(columns, baseline, case, draw)
     up = f"{case.target} {case.positive} in {100 * MORE:.0f} % more rows" if case.positive else None
     name = up or f"{case.target} {100 * HIGHER:.0f} % higher"
     yield Fault(name, "bias", case.target, _level_up(draw(name), case))
@@ -96,6 +78,33 @@ def plant(
     window = draw(name)
     mixed = pd.Series(rng.permutation(window.truth.to_numpy()), name=window.truth.name)
     yield Fault(name, "ranking", case.target, replace(window, truth=mixed))
+
+
+def _in_columns(
+    columns: list[Column], baseline: Baseline, case: Case, draw: Callable[[str], Traffic]
+) -> Iterator[Fault]:
+    """The faults that befall a column; those that matter most come first in ``columns``."""
+    if found := _with_another_unit(columns, baseline, case):
+        column, unit, factor = found
+        name = f"{column.name} in {unit}"
+        window = draw(name)
+        values = window.rows[column.name].astype(float) * factor
+        yield Fault(name, "drift", column.name, _changed(baseline, window, column.name, values))
+    # Where most rows have none of a thing, there is no name that most of them have.
+    if column := next((c for c in columns if c.type == "text" and c.typical is not None), None):
+        most = str(column.typical)
+        name = f"{column.name}: {most} renamed"
+        window = draw(name)
+        values = window.rows[column.name].replace({most: most + RENAMED})
+        yield Fault(name, "unseen", column.name, _changed(baseline, window, column.name, values))
+    # A service refuses rows that lack what no training row lacked, so such a fault is seen there.
+    some = [c for c in columns if c.nullable and not c.absent and c.missing_share < 0.5] or columns
+    for column in some[:1]:
+        name = f"{column.name} gone"
+        window = draw(name)
+        gone = window.rows[column.name]
+        values = gone.where(gone.isna())
+        yield Fault(name, "missing", column.name, _changed(baseline, window, column.name, values))
 
 
 def _with_another_unit(
@@ -112,7 +121,8 @@ def _with_another_unit(
     ]
     for column in many:
         if known := OTHER_UNITS.get(case.unit(column.name)):
-            return column, *known[0]
+            unit, factor = known[0]
+            return column, unit, factor
     if not many:
         return None
     of = case.unit(many[0].name)
@@ -122,10 +132,11 @@ def _with_another_unit(
 
 def _changed(baseline: Baseline, window: Traffic, column: str, values: pd.Series) -> Traffic:
     """The window with other values in a column, answered anew."""
-    rows = window.rows.assign(**{column: values})
+    rows = window.rows.copy()
+    rows[column] = values
     answers = pd.DataFrame({"score": baseline.bundle.score(rows)})
-    if "low" in window.answers:
-        answers["low"], answers["high"] = baseline.bundle.interval(answers["score"])
+    if ends := baseline.bundle.interval(answers["score"]):
+        answers["low"], answers["high"] = ends
     return replace(window, rows=rows, answers=answers)
 
 

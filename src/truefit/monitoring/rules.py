@@ -24,6 +24,7 @@ GROUPS = {
 GROUP_OF = {rule: group for group, rules in GROUPS.items() for rule in rules}
 LIGHTS = ("green", "amber", "red")
 LOOK = 5  # rows to look at
+NO_ERROR = 1e-9  # a mean error, in the unit of a bias, that is as good as none
 RETRAIN = ("bias", "error", "coverage")  # what a model of newer rows would mend
 
 
@@ -283,7 +284,8 @@ def _ask_labels(
     yield _Asked(name, "bias", subject, n, compared)
     losses = [e**2 if case.positive else np.abs(e) for e in (usual, off)]
     compared = st.compare_means(*losses, larger=True)
-    growth = compared.effect / compared.usual if compared.usual else 0.0
+    # A model that makes no errors to speak of would be red for a difference of rounding.
+    growth = compared.effect / max(compared.usual, NO_ERROR * _unit(held, case))
     yield _Asked(name, "error", subject, n, compared._replace(effect=growth))
     if "low" in window.answers:
         yield _shares(name, "coverage", subject, _outside(window), _outside(held))

@@ -5,6 +5,7 @@ rows would show an effect at least as large. Small effects of many rows have sma
 large effects of few rows large ones, so a rule needs both.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from truefit.bundle import Column
 FEW_VALUES = 10  # up to which a column of numbers is compared value by value
 LEAST_EXPECTED = 5  # rows of a category in a window, for the chi-squared distribution to hold
 BINS = 10  # of the population stability index
+ROUNDING = 1e-13  # a share of the size of numbers that may be no more than their rounding
 
 
 class Compared(NamedTuple):
@@ -84,9 +86,8 @@ def _compare_categories(usual: pd.Series, window: pd.Series) -> Compared:
     p = 1.0
     if merged.shape[1] > 1:
         p = float(stats.chi2_contingency(merged, correction=False).pvalue)
-    return Compared(
-        float(shares[1, most]), float(shares[0, most]), float(np.abs(moved).sum() / 2), p
-    )
+    distance = min(1.0, float(np.abs(moved).sum() / 2))  # many small shares add up to a bit more
+    return Compared(float(shares[1, most]), float(shares[0, most]), distance, p)
 
 
 def counts_by_value(usual: pd.Series, window: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -172,10 +173,17 @@ def compare_means(usual: np.ndarray, window: np.ndarray, *, larger: bool = False
     """Two means, by Welch's t-test; the effect is their difference."""
     side = "greater" if larger else "two-sided"
     value, expected = float(window.mean()), float(usual.mean())
-    if max(usual.std(), window.std()) == 0:
-        return Compared(value, expected, value - expected, float(value == expected))
-    p = stats.ttest_ind(window, usual, equal_var=False, alternative=side).pvalue
-    return Compared(value, expected, value - expected, float(p))
+    gap = value - expected
+    # Where nothing varies but by rounding, there is no chance to ask about.
+    size = max(np.abs(usual).max(), np.abs(window).max())
+    if max(usual.std(), window.std()) <= ROUNDING * size:
+        moved = (gap if larger else abs(gap)) > ROUNDING * size
+        return Compared(value, expected, gap, float(not moved))
+    with warnings.catch_warnings():
+        # One side may vary by rounding alone; the other is what the error is taken from.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        p = stats.ttest_ind(window, usual, equal_var=False, alternative=side).pvalue
+    return Compared(value, expected, gap, float(p))
 
 
 def compare_ranking(
@@ -198,7 +206,8 @@ def compare_ranking(
     """
     order = _auc_order if classes else _rank_order
     (value, variance), (expected, usual_variance) = order(*window), order(*usual)
-    z = (expected - value) / np.sqrt(variance + usual_variance)
+    lost, error = expected - value, np.sqrt(variance + usual_variance)
+    z = lost / error if error > 0 else np.sign(lost) * np.inf if lost else 0.0
     to_scale = (lambda v: v) if classes else np.tanh
     value, expected = float(to_scale(value)), float(to_scale(expected))
     return Compared(value, expected, expected - value, float(stats.norm.sf(z)))

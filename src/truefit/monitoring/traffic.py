@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,11 @@ from truefit.metrics import truth
 from truefit.monitoring.density import UsualRows, fit_usual
 from truefit.params import ABSENT, Case
 from truefit.project import InputError
+
+NO_LIVE_ROWS = (
+    "give time and production_from, raise data_prep.production_share, or watch a service's log"
+)
+FEW_AT_A_TIME = 5  # rows; with fewer at the median time, a time is no window
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Traffic:
     ids: pd.Series  # what a person finds a row by
     notes: tuple[str, ...] = ()  # what was left out or is odd, in sentences
 
-    def take(self, at: Sequence[int] | np.ndarray) -> "Traffic":
+    def take(self, at: Sequence[int] | np.ndarray) -> Self:
         """Some of the rows, by position or by a mask."""
         return replace(
             self,
@@ -124,24 +130,38 @@ def replay(
 ) -> Traffic:
     """The live rows of a case, as if they were sent now, window by window, labels known.
 
-    A window is what the case's block says; without a word there, rows with the same time. Without
-    a time the rows come in a random order, because that of a file says nothing certain about
-    when they were; a window is ``window_rows`` of them, and the last one takes what is left beyond
-    whole ones.
+    A window is what the case's block says; without a word there, rows with the same time. Where
+    hardly any rows share a time, and without a time, a window is ``window_rows`` rows, and the
+    last one takes what is left beyond whole ones. Without a time the rows come in a random order,
+    because that of a file says nothing certain about when they were.
+
+    Returns
+    -------
+    Traffic
+        A note says how many labels cannot be used, and where there is no live row at all.
 
     Raises
     ------
     InputError
-        If there are no live rows, or the block's expressions do not work on them.
+        If the block's expressions do not work on the live rows.
     """
     if production.empty:
-        raise InputError(
-            f"{case.table} has no live rows to watch: give production_from and time, raise "
-            "data_prep.production_share, or watch a service's log"
-        )
+        nothing = answered(bundle, case, production, pd.Series(dtype="str"))
+        return replace(nothing, notes=(f"{case.table} has no live rows: {NO_LIVE_ROWS}",))
     if not (case.window or case.time):
         production = production.sample(frac=1, random_state=seed)
-    return answered(bundle, case, *in_windows(production, case, window_rows))
+    found = answered(bundle, case, *in_windows(production, case, window_rows))
+    unusable = int((production[case.target].notna() & ~has_label(production, case)).sum())
+    if not unusable:
+        return found
+    said = f"{case.target} is not above 0 in {unusable:,} of the live rows, and so has no logarithm"
+    return replace(found, notes=(f"{said}; these count as not labelled",))
+
+
+def has_label(frame: pd.DataFrame, case: Case) -> pd.Series:
+    """Which rows have a target that a prediction can be compared with."""
+    known = frame[case.target].notna()
+    return known & (frame[case.target] > 0) if case.log_target else known
 
 
 def in_windows(frame: pd.DataFrame, case: Case, window_rows: int) -> tuple[pd.DataFrame, pd.Series]:
@@ -156,10 +176,10 @@ def in_windows(frame: pd.DataFrame, case: Case, window_rows: int) -> tuple[pd.Da
 def answered(bundle: Bundle, case: Case, frame: pd.DataFrame, windows: pd.Series) -> Traffic:
     """Rows of a prepared table with the model's answers."""
     frame = frame.reset_index(drop=True)
-    answers = pd.DataFrame({"score": bundle.score(frame)})
+    answers = pd.DataFrame({"score": bundle.score(frame) if len(frame) else np.empty(0)})
     if not bundle.manifest.classes and (ends := bundle.interval(answers["score"])):
         answers["low"], answers["high"] = ends
-    known = frame[case.target].notna()
+    known = has_label(frame, case)
     actual = pd.Series(np.nan, index=frame.index)
     actual[known] = truth(frame.loc[known, case.target], case).astype(float)
     ids = frame[case.id] if case.id else pd.Series(frame.index + 1)
@@ -169,8 +189,9 @@ def answered(bundle: Bundle, case: Case, frame: pd.DataFrame, windows: pd.Series
 def model_rows(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     """The columns that the model takes, as a service gets them: what a row has none of is a gap."""
     rows = frame[[c.name for c in bundle.inputs]].reset_index(drop=True)
-    none = {c.name: rows[c.name].where(rows[c.name] != ABSENT) for c in bundle.inputs if c.absent}
-    return rows.assign(**none)
+    for column in (c.name for c in bundle.inputs if c.absent):
+        rows[column] = rows[column].where(rows[column] != ABSENT)
+    return rows
 
 
 def errors(traffic: Traffic, case: Case) -> pd.Series:
@@ -193,12 +214,16 @@ def clock_columns(case: Case) -> frozenset[str]:
 
 
 def _window_keys(frame: pd.DataFrame, case: Case, window_rows: int) -> pd.DataFrame:
-    by = case.window.by if case.window else [case.time] if case.time else []
-    if not by:
-        n = max(1, len(frame) // window_rows)
-        block = np.minimum(np.arange(len(frame)) // window_rows, n - 1) + 1
+    if case.window:
+        return pd.DataFrame({i: _evaluated(frame, e) for i, e in enumerate(case.window.by)})
+    n = max(1, len(frame) // window_rows)
+    block = np.minimum(np.arange(len(frame)) // window_rows, n - 1) + 1
+    if not case.time:
         return pd.DataFrame({"block": block}, index=frame.index)
-    return pd.DataFrame({i: _evaluated(frame, e) for i, e in enumerate(by)})
+    times = frame[case.time].sort_values(kind="stable")
+    if times.value_counts().median() < FEW_AT_A_TIME:
+        times = times.groupby(block).transform("first")  # which names the window
+    return pd.DataFrame({"time": times})
 
 
 def _evaluated(frame: pd.DataFrame, expression: str) -> pd.Series:
@@ -218,4 +243,5 @@ def _evaluated(frame: pd.DataFrame, expression: str) -> pd.Series:
 
 
 def _plain(value) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    # All digits of a number, or two dates such as 20170601 and 20170602 would be one window.
+    return f"{value:.17g}" if isinstance(value, float) and value.is_integer() else str(value)

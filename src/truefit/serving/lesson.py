@@ -8,7 +8,7 @@ import math
 import pickle
 import pickletools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from truefit import figures
-from truefit.bundle import Bundle, Column
+from truefit.bundle import LARGEST, Bundle, Column
 from truefit.digits import number, significant
 from truefit.params import ABSENT
 from truefit.project import InputError
@@ -120,6 +120,8 @@ def bad_requests(
         That the service answers at a time.
     """
     first, path = inputs[0], f"/v1/cases/{case}/predict"
+    other = _no_such("weather", {case})
+    unknown = _no_such("favourite_colour", record)
     body = json.dumps(record)
     a_number = next((c.name for c in inputs if c.type == "number"), None)
     required = next((c.name for c in inputs if not c.nullable), None)
@@ -129,7 +131,7 @@ def bad_requests(
         "no JSON": body[:-1],
         "NaN, which is no JSON": a_number and json.dumps(record | {a_number: math.nan}),
         "a column left out": json.dumps({k: v for k, v in record.items() if k != first.name}),
-        "a column too many": json.dumps(record | {"favourite_colour": "blue"}),
+        "a column too many": json.dumps(record | {unknown: "blue"}),
         "a column of the wrong type": json.dumps(record | {first.name: wrong}),
         "a gap where training had none": required and json.dumps(record | {required: None}),
         "a number beyond all limits": a_number and json.dumps(record | {a_number: 1e300}),
@@ -141,9 +143,16 @@ def bad_requests(
     return [
         *asked,
         Asked("another kind of content", "POST", path, b"a,b\n1,2\n", "text/csv"),
-        Asked("a case that is not served", "POST", "/v1/cases/weather/predict", body.encode()),
+        Asked("a case that is not served", "POST", f"/v1/cases/{other}/predict", body.encode()),
         Asked("another method", "GET", path, b""),
     ]
+
+
+def _no_such(name: str, known: Container[str]) -> str:
+    """The name, or one like it, that is not among those that are known."""
+    while name in known:
+        name += "_"
+    return name
 
 
 def odd_values(inputs: Sequence[Column]) -> dict[str, Any]:
@@ -152,9 +161,11 @@ def odd_values(inputs: Sequence[Column]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for column, sign in zip(ranged, (1, -1), strict=False):
         end = column.maximum if sign > 0 else column.minimum
-        found[column.name] = end + sign * (column.maximum - column.minimum or 1.0)
-    texts = [c.name for c in inputs if c.type == "text"]
-    return found | dict.fromkeys(texts[:1], "never seen")
+        value = end + sign * (column.maximum - column.minimum or 1.0)
+        if abs(value) <= LARGEST:  # or the service would refuse it
+            found[column.name] = value
+    texts = [c for c in inputs if c.type == "text"]
+    return found | {c.name: _no_such("never seen", c.categories or ()) for c in texts[:1]}
 
 
 def shown(value: Any, most: int = 6) -> str:

@@ -16,11 +16,15 @@ class _EarlierFirst:
     the nearest would be decided by rounding errors, and differently in a copy of the model.
     """
 
+    n_neighbors: int
+    _fit_X: np.ndarray  # noqa: N815
+
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
         """Find the nearest training rows, nearest first; see `sklearn.neighbors`."""
         check_is_fitted(self)
         X = self._fit_X if X is None else validate_data(self, X, dtype=np.float64, reset=False)
-        count = n_neighbors or self.n_neighbors
+        # A model that is fitted again, on fewer rows, has no more neighbours than these.
+        count = min(n_neighbors or self.n_neighbors, len(self._fit_X))
         parts = [self._nearest(X[i : i + AT_ONCE], count) for i in range(0, len(X), AT_ONCE)]
         steps, nearest = (np.concatenate(part) for part in zip(*parts, strict=True))
         return (np.sqrt(steps / STEPS), nearest) if return_distance else nearest
