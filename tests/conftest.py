@@ -32,7 +32,10 @@ NEEDED = (
 )
 # Files that run notebooks, pipelines, services, browsers or containers, slowest first. They begin,
 # so that neither process waits for the other's end; `make check` leaves them out.
-SLOW = ("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py")
+SLOW = (
+    *("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py"),
+    "test_dependencies.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -126,7 +129,8 @@ def versioned_copy(target: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project whose quick pipeline has run, for all tests to read, none to change.
 
-    The first process that wants it makes it, on all cores; another waits until it is whole.
+    The first process that wants it makes it, on all cores; another waits until it is whole. The
+    folder ``opened`` beside it has, for each stage, the files that its processes have read.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -134,11 +138,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy, whole = shared / "finished", shared / "finished.whole"
     with FileLock(shared / "finished.lock"):
         if not whole.exists():
-            shutil.rmtree(copy, ignore_errors=True)
+            for folder in (copy, opened := shared / "opened"):
+                shutil.rmtree(folder, ignore_errors=True)
+            opened.mkdir()
+            watched = {"PYTHONPATH": str(TESTS / "recorder"), "TRUEFIT_OPENED": str(opened)}
             subprocess.run(
                 ["truefit", "repro", "--force"],
                 cwd=versioned_copy(copy),
-                env=environment(PYTHONHASHSEED="1"),
+                env=environment(PYTHONHASHSEED="1", **watched),
                 check=True,
             )
             whole.touch()

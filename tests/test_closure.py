@@ -158,8 +158,8 @@ def test_the_libraries_of_a_search_are_those_that_fit_its_models(read):
 
 
 SCRIPT = """
-import sys, small
-found = small.search(["dummy", "linear"], folds=2, store=Path(sys.argv[1]))
+import pathlib, sys, small
+found = small.search(["dummy", "linear"], folds=2, store=pathlib.Path(sys.argv[1]))
 print(small.digest(found))
 """
 
