@@ -6,7 +6,7 @@ from html import escape
 
 from truefit import params, project, scorecard
 from truefit.digits import to_spread
-from truefit.notebook import all_runs, claims_of_run, label_of, page_of
+from truefit.notebook import STEPS, all_runs, claims_of_run, label_of, page_of
 from truefit.notebook.render import markdown, page
 from truefit.project import InputError
 
@@ -16,23 +16,9 @@ Tables of data on their way from a first look to a model that can be used. Every
 pages was computed by the notebook that the page was made from; each figure of quality comes with
 an interval, on rows that nothing was fitted on.
 """
-TITLES = {
-    "data_prep": "the table, what is wrong with it, and the split",
-    "regression_maths": "what a linear model computes, each formula with numbers beside it",
-    "training": "the candidates, compared on the same folds",
-    "evaluation": "the winner on the test rows, and the gate",
-    "export": "the bundle, and the proof that it answers the same",
-    "serving": "what the service promises, refuses, costs and counts",
-    "monitoring": "the live rows, window by window: what changed, and whether it matters",
-    "maintenance": "what waiting costs, the challenger, and the way back",
-}
+TITLES = {name: step.title for name, step in STEPS.items()}
 # What a case has not if it fails the gate, and why in a word.
-AFTER_GATE = {
-    "export": "not exported",
-    "serving": "nothing to serve",
-    "monitoring": "nothing to watch",
-    "maintenance": "nothing to keep",
-}
+AFTER_GATE = {name: step.unless_passed for name, step in STEPS.items() if step.unless_passed}
 # The light of the newest window of live rows.
 LIGHTS = {
     "green": ("pass", "Live rows as usual"),

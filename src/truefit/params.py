@@ -22,6 +22,7 @@ from pydantic import (
 
 from truefit import project
 from truefit.project import InputError
+from truefit.steps import STEPS
 
 # Names that folders under reports/ and data/ have already.
 RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
@@ -479,10 +480,7 @@ class Params(_Strict):
         return self.cases[name]
 
 
-STEP_SECTIONS = (
-    "data_prep", "regression_maths", "training", "evaluation", "export", "serving", "monitoring",
-    "maintenance",
-)  # fmt: skip
+STEP_SECTIONS = tuple(STEPS)
 
 # What a cell says when a thing is absent, rather than unknown. See Case.absent.
 ABSENT = "absent"

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from truefit import params, project
-from truefit.notebook.run import PINNED, STEPS, WITHOUT_CASE, NotebookError, label_of, notebook_of
+from truefit.notebook.run import PINNED, NotebookError
+from truefit.steps import STEPS, WITHOUT_CASE, label_of, notebook_of
 
 READ = ("params.yaml", "notebooks", "data/raw", "benchmarks")  # by the notebooks
 
