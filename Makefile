@@ -18,6 +18,7 @@ test: environment ## run every test
 	pytest
 
 verify: environment ## run the pipeline again from nothing; fail if any committed result changes
+	rm -rf .searches
 	dvc repro --force
 	git diff --exit-code --stat HEAD
 	test -z "$$(git status --porcelain)"
@@ -34,8 +35,9 @@ lock: environment ## write both locks anew from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --constraint requirements.txt \
 		--group pyproject.toml:serve --custom-compile-command "make lock" --output-file deploy/requirements.txt
 
-tidy: environment ## strip outputs and random ids from the notebooks, format the code
+tidy: environment ## strip outputs from the notebooks, format the code, list it in dvc.yaml
 	nbstripout notebooks/*.ipynb
+	python -m truefit.dependencies
 	ruff check --fix
 	ruff format
 

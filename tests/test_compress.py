@@ -337,7 +337,9 @@ def test_a_blend_loses_its_lightest_members_first(name):
 def test_a_shelf_without_such_a_model_has_nothing_to_prune():
     models = {"ridge": cases.fitted("homes", "ridge"), "svm": cases.fitted("homes", "svm")}
     for kind in export.KINDS:
-        assert export.prune(kind, "svm", models, cases.train("homes"), case("homes"), **FOLDS) is None
+        assert (
+            export.prune(kind, "svm", models, cases.train("homes"), case("homes"), **FOLDS) is None
+        )
 
 
 # A student

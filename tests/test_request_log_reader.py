@@ -339,9 +339,7 @@ def test_rows_of_another_version_are_left_out(keep):
 def test_rows_that_the_bundle_answered_as_a_challenger_are_its_own(keep):
     folder = keep(
         entry(1, role="challenger"),
-        entry(
-            1, id="s", version="other", shadow=(bundle("machines").version, {"prediction": [1]})
-        ),
+        entry(1, id="s", version="other", shadow=(bundle("machines").version, {"prediction": [1]})),
     )
     assert read(folder).requests.tolist() == ["r/1"]
 

@@ -8,14 +8,14 @@ it (Varma and Simon, Bias in error estimation when using cross-validation for mo
 """
 
 import gc
-import hashlib
 import os
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from truefit import project
+from truefit import closure, project
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, predictions, truth
 from truefit.params import Case, Compute, Space, Training
 from truefit.project import InputError
@@ -41,13 +41,12 @@ STARTUP = 3  # trials before TPE and the pruner trust what they have seen
 DIGITS = 3  # significant ones of a setting: what a person would write down
 WAIT = 10  # seconds for a Dask cluster to answer
 STORE = ".searches"
-# What a result depends on, beside the data, the parameters and this package's code.
-LIBRARIES = ("scikit-learn", "xgboost-cpu", "lightgbm", "optuna", "numpy", "scipy", "pandas")
-# Keys of a case's block that change no search.
+# Keys of a case's block, and of the section, that change no search. A test holds them to it.
 OF_OTHERS = {
     *("table", "title", "about", "source", "caution", "units", "map", "drop_rows", "blank"),
-    *("drop_repeats", "slices", "protected", "costs", "behaviour", "gate"),
+    *("drop_repeats", "slices", "protected", "behaviour", "gate"),
 }
+OF_THE_CHOICE = {"regression", "classification", "blend", "choose"}
 
 
 class Task(NamedTuple):
@@ -625,8 +624,7 @@ class _Kept:
         train, case, settings, spaces = inputs
         block = case.model_dump(exclude=OF_OTHERS)
         dumped = {m: {k: v.model_dump() for k, v in s.items()} for m, s in spaces.items()}
-        # Which other candidates there are, and what is blended, changes no search.
-        own = settings.model_dump(exclude={"regression", "classification", "blend", "choose"})
+        own = settings.model_dump(exclude=OF_THE_CHOICE)
         self.common = joblib.hash((_fingerprint(), train, block, own))
         self.spaces = dumped
 
@@ -654,10 +652,8 @@ class _Kept:
                 file.unlink(missing_ok=True)
 
 
+@cache
 def _fingerprint() -> str:
-    """Of the code and the libraries that findings depend on."""
-    here = Path(__file__).parent
-    names = ("neighbours", "preparation", "search", "shelf", "../expressions", "../metrics")
-    files = [here / f"{name}.py" for name in names]
-    code = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
-    return " ".join([code, *(f"{name} {version(name)}" for name in LIBRARIES)])
+    """Of all code and libraries that findings depend on."""
+    here = Path(__file__)
+    return repr((sys.version_info[:2], closure.digest(here), closure.libraries(here)))
