@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 # The stages call `truefit` and `python` by name; they must find this environment's.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help repro test verify quick lab lock tidy lint bench-compression bench-models bench-pipeline bench-serving bench-solver fuzz-serving environment
+.PHONY: help repro check test verify quick lab lock tidy lint bench-compression bench-models bench-pipeline bench-serving bench-solver fuzz-serving environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: environment ## run the whole pipeline; what has not changed is skipped
 	dvc repro
+
+check: lint ## check code and types, and run the quick tests: within a minute, at each change
+	pytest -m "not slow"
 
 test: environment ## run every test
 	pytest
@@ -41,10 +44,11 @@ tidy: environment ## strip outputs from the notebooks, format the code, list it 
 	ruff check --fix
 	ruff format
 
-lint: environment ## check code and notebooks without changing them
-	nbstripout --verify notebooks/*.ipynb
+lint: environment ## check code, types and notebooks without changing them
 	ruff check
 	ruff format --check
+	pyrefly check --summary=none
+	nbstripout --verify notebooks/*.ipynb
 
 bench-compression: environment ## measure how quick each variant of a model is; writes benchmarks/compression.json
 	python benchmarks/compression.py

@@ -229,7 +229,9 @@ def _check_answers(manifest: Manifest) -> None:
     if not names or len(set(names)) < len(names):
         raise ValueError
     if manifest.task == "classification":
-        if manifest.positive not in manifest.classes or not isfinite(manifest.threshold):
+        if manifest.positive not in (manifest.classes or ()):
+            raise ValueError
+        if manifest.threshold is None or not isfinite(manifest.threshold):
             raise ValueError
     elif manifest.classes is not None or (manifest.interval and not manifest.interval.width > 0):
         raise ValueError

@@ -112,7 +112,8 @@ def _with_another_unit(
     ]
     for column in many:
         if known := OTHER_UNITS.get(case.unit(column.name)):
-            return column, *known[0]
+            unit, factor = known[0]
+            return column, unit, factor
     if not many:
         return None
     of = case.unit(many[0].name)
@@ -124,8 +125,8 @@ def _changed(baseline: Baseline, window: Traffic, column: str, values: pd.Series
     """The window with other values in a column, answered anew."""
     rows = window.rows.assign(**{column: values})
     answers = pd.DataFrame({"score": baseline.bundle.score(rows)})
-    if "low" in window.answers:
-        answers["low"], answers["high"] = baseline.bundle.interval(answers["score"])
+    if ends := baseline.bundle.interval(answers["score"]):
+        answers["low"], answers["high"] = ends
     return replace(window, rows=rows, answers=answers)
 
 

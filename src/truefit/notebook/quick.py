@@ -38,11 +38,11 @@ def run_quick() -> None:
         steps = [s for s in STEPS if s not in WITHOUT_CASE]
         chains += [[(step, case) for step in steps] for case in settings.cases]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(lambda chain: [_run(copy, *run, settings) for run in chain], chains):
+            for _ in pool.map(lambda chain: [_run(copy, settings, *run) for run in chain], chains):
                 pass
 
 
-def _run(copy: Path, step: str, case: str | None, settings: params.Params) -> None:
+def _run(copy: Path, settings: params.Params, step: str, case: str | None) -> None:
     from ruamel.yaml import YAML
 
     given = copy / f"{case}-{step}.yaml"

@@ -313,6 +313,7 @@ def _manager(said: IO[bytes]) -> type:
     from jupyter_client import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
+        # pyrefly: ignore[bad-override-mutable-attribute]
         async def start_kernel(self, **more: Any) -> None:
             await super().start_kernel(stderr=said, **more)
 

@@ -98,7 +98,7 @@ class Records:
         if len(rows) > most:
             raise too_many(len(rows), most)
         values = [msgspec.structs.astuple(row) for row in rows]
-        columns = list(zip(*values, strict=True))
+        columns: list[Sequence] = list(zip(*values, strict=True))
         ids = columns.pop() if self._has_id else ()
         named = sum(v is not msgspec.UNSET for v in ids)
         # Each key has a colon; so if there are no more of them than keys, no key came twice.

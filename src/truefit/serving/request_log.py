@@ -176,7 +176,7 @@ class RequestLog:
                     entries.append(self._queue.get())
             going = entries[-1] is not None
             by_file = defaultdict(list)
-            for case, day, record in entries[: None if going else -1]:
+            for case, day, record in filter(None, entries):
                 by_file[case, day].append(record)
             for (case, day), records in by_file.items():
                 self._write(case, day, records)

@@ -20,7 +20,7 @@ from truefit.serving.logs import flush_often, say
 from truefit.serving.metrics import Metrics
 from truefit.serving.request_log import RequestLog
 from truefit.serving.store import Store
-from truefit.serving.trial import Trial
+from truefit.serving.trial import Mode, Trial
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
 HEAD = 65_536  # bytes of a request's first line and headers
@@ -90,9 +90,9 @@ def serve(options: Options) -> None:
         say("stopped")
 
 
-def _trial(options: Options) -> tuple[str | None, float]:
+def _trial(options: Options) -> tuple[Mode | None, float]:
     """What challengers are for, and their share of the requests."""
-    shares = {"shadow": options.shadow, "canary": options.canary}
+    shares: dict[Mode, float | None] = {"shadow": options.shadow, "canary": options.canary}
     given = [(mode, share) for mode, share in shares.items() if share is not None]
     if len(given) > 1:
         raise InputError("--shadow and --canary are two ways to use a challenger; give one of them")
@@ -241,9 +241,9 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
         self._reading.cancel()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        super().connection_lost(error)
+        super().connection_lost(exc)
 
     def _start_timer(self) -> None:
         self._head = 0

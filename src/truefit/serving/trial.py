@@ -15,6 +15,7 @@ from truefit.serving.request_log import Entry, RequestLog
 from truefit.serving.served import Answers, Served, contributions
 from truefit.serving.store import Store
 
+Mode = Literal["canary", "shadow"]
 PERSON = b"truefit canary"
 WAITING = 1000  # requests that may wait for the challenger
 BYTES = 32_000_000  # of their bodies
@@ -85,7 +86,7 @@ class Trial:
 
     def __init__(
         self,
-        mode: Literal["canary", "shadow"],
+        mode: Mode,
         share: float,
         store: Store,
         metrics: Metrics,

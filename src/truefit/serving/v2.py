@@ -86,7 +86,8 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
         if tensor.name in tensors:
             raise Problem(422, f"the input {shown(tensor.name)} is there twice; send it once")
         tensors[tensor.name] = tensor
-    columns, n = [], None
+    columns: list[Sequence] = []
+    n = None
     for column in served.bundle.inputs:
         if column.name not in tensors:
             raise Problem(422, f"the input {column.name} is missing", column=column.name)
@@ -100,7 +101,7 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
         columns.append(values)
     for name in tensors:
         raise Problem(422, f"the input {shown(name)} is not known to this model; leave it out")
-    return request, columns, n
+    return request, columns, n or 0
 
 
 def _keys(request: Request) -> int:
