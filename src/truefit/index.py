@@ -16,9 +16,9 @@ Tables of data on their way from a first look to a model that can be used. Every
 pages was computed by the notebook that the page was made from; each figure of quality comes with
 an interval, on rows that nothing was fitted on.
 """
-TITLES = {name: step.title for name, step in STEPS.items()}
+TITLES = {name: step.about for name, step in STEPS.items()}
 # What a case has not if it fails the gate, and why in a word.
-AFTER_GATE = {name: step.unless_passed for name, step in STEPS.items() if step.unless_passed}
+AFTER_GATE = {name: step.without for name, step in STEPS.items() if step.without}
 # The light of the newest window of live rows.
 LIGHTS = {
     "green": ("pass", "Live rows as usual"),

@@ -1,7 +1,4 @@
-"""The steps from a table to a model in production, in their order, and the names of what they make.
-
-All that Truefit knows of a step, beside its notebook, its code and its parameters, stands here.
-"""
+"""The steps of the life cycle: all that is to be said of one stands in one place."""
 
 import posixpath
 from collections.abc import Iterable
@@ -9,38 +6,35 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """One step; its name is its key in `STEPS`."""
+    """What the runner and the front page must know of a step."""
 
     number: str  # of its notebook
-    title: str  # what its page shows, for the front page
-    has_case: bool = True  # without, it is about no table of a user's and runs once, not per case
-    unless_passed: str = ""  # what becomes of it where the gate failed; empty before the gate
+    about: str  # what its page shows, for the front page
+    without: str = ""  # for a step after the gate: what a case that fails there has instead
+    of_a_case: bool = True  # False if it is about no table of a user's, and runs once
 
 
 STEPS = {
     "data_prep": Step("01", "the table, what is wrong with it, and the split"),
     "regression_maths": Step(
-        "02", "what a linear model computes, each formula with numbers beside it", has_case=False
+        "02", "what a linear model computes, each formula with numbers beside it", of_a_case=False
     ),
     "training": Step("03", "the candidates, compared on the same folds"),
     "evaluation": Step("04", "the winner on the test rows, and the gate"),
-    "export": Step(
-        "05", "the bundle, and the proof that it answers the same", unless_passed="not exported"
-    ),
+    "export": Step("05", "the bundle, and the proof that it answers the same", "not exported"),
     "serving": Step(
-        "06", "what the service promises, refuses, costs and counts",
-        unless_passed="nothing to serve",
+        "06", "what the service promises, refuses, costs and counts", "nothing to serve"
     ),
     "monitoring": Step(
-        "07", "the live rows, window by window: what changed, and whether it matters",
-        unless_passed="nothing to watch",
+        "07",
+        "the live rows, window by window: what changed, and whether it matters",
+        "nothing to watch",
     ),
     "maintenance": Step(
-        "08", "what waiting costs, the challenger, and the way back",
-        unless_passed="nothing to keep",
+        "08", "what waiting costs, the challenger, and the way back", "nothing to keep"
     ),
-}  # fmt: skip
-WITHOUT_CASE = {name for name, step in STEPS.items() if not step.has_case}
+}
+WITHOUT_CASE = {name for name, step in STEPS.items() if not step.of_a_case}
 
 
 def notebook_of(step: str) -> str:
@@ -58,14 +52,14 @@ def page_of(step: str, case: str | None = None) -> str:
     return posixpath.join(case or "", f"{notebook_of(step)}.html")
 
 
-def name_of_run(step: str, case: str | None = None) -> str:
-    """A run in one word: ``ames-03_training``."""
-    return "-".join(filter(None, (case, notebook_of(step))))
-
-
 def claims_of_run(step: str, case: str | None = None) -> str:
     """The file in ``reports/claims`` with what a run found out about the claims in its notebook."""
-    return f"{name_of_run(step, case)}.json"
+    return f"{run_of(step, case)}.json"
+
+
+def run_of(step: str, case: str | None) -> str:
+    """A run in one word: ``ames-03_training``."""
+    return "-".join(filter(None, (case, notebook_of(step))))
 
 
 def all_runs(cases: Iterable[str]) -> list[tuple[str, str | None]]:

@@ -1,24 +1,22 @@
 """Publish the files of a run as one step: all of them are new, or all are what they were.
 
-Before the first file is replaced, the ones that stand in the places are kept in a folder beside
-the staged files, with a list of all places. Until the list is gone, the step can be undone: by
-`publish` itself if it cannot go on, or by `restore` in the next run if the process was killed.
+What stands in their places is kept beside the staging folder until the last of them is new. So a
+failure is undone at once, and what a process that was killed has left, by `undo` in the next run.
 """
 
-import errno
-import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from truefit import project
 from truefit.project import InputError
 
-LIST = "published.json"  # each file to be published, and whether there was one in its place
-
 
 def publish(staging: Path, top: Path) -> None:
-    """Move every staged file to its place, reports last, and remove the staging folder.
+    """Put every staged file into its place, reports last, and remove the staging folder.
 
     Parameters
     ----------
@@ -33,84 +31,82 @@ def publish(staging: Path, top: Path) -> None:
         If a file cannot take its place; the sentence names it. Then all are what they were, and
         the staged ones are gone: the next run makes them again.
     """
-    files = sorted(f.relative_to(staging).as_posix() for f in staging.rglob("*") if f.is_file())
-    files.sort(key=lambda name: name.startswith("reports/"))
+    files, before, partial = _files(staging), _before(staging), _partial(staging)
     try:
-        for name in files:
-            project.require_writable(top / name)
-        _keep(files, staging, top)
-        for name in files:
-            _move(staging / name, top / name)
-        (_kept(staging) / LIST).unlink()  # from here on, all of them are new
-    except OSError as error:
-        restore(staging, top)
-        raise InputError(f"{_reason(error)}, so no file of this run was changed") from None
-    except BaseException:
-        restore(staging, top)
-        raise
-    finally:
+        with _explained():
+            for file in files:
+                project.require_writable(top / file)
+            partial.mkdir()
+            for file in files:
+                if os.path.lexists(top / file):
+                    _link(top / file, partial / file)
+            os.replace(partial, before)  # from here on there is something to undo,
+            for file in files:
+                _link(staging / file, top / file)
+            os.replace(before, partial)  # and from here on nothing
+    except BaseException as error:
+        undo(staging, top)
         shutil.rmtree(staging, ignore_errors=True)
-    shutil.rmtree(_kept(staging))
+        if isinstance(error, InputError):
+            raise InputError(f"{error}; this run has changed no file") from None
+        raise
+    shutil.rmtree(partial)
+    shutil.rmtree(staging)
 
 
-def restore(staging: Path, top: Path) -> None:
-    """Undo what `publish` has begun and not finished, if there is such a thing.
+def undo(staging: Path, top: Path) -> None:
+    """Put back what `publish` has begun to replace, if it did not come to its end.
+
+    The staged files, which say what it was about to replace, must still be there.
 
     Raises
     ------
     InputError
         If a file cannot be put back; the next call tries again.
     """
-    kept = _kept(staging)
-    try:
-        if (kept / LIST).is_file():
-            for name, existed in json.loads((kept / LIST).read_text(encoding="utf-8")).items():
-                if existed and os.path.lexists(kept / name):  # else it has been put back
-                    _move(kept / name, top / name)
-                elif not existed and os.path.lexists(top / name):
-                    (top / name).unlink()
-            (kept / LIST).unlink()
-    except OSError as error:
-        raise InputError(
-            f"{_reason(error)}; the files as they were before the last run are in "
-            f"{project.shown(kept)}, and the next run puts them back"
-        ) from None
-    shutil.rmtree(kept, ignore_errors=True)
+    before, partial = _before(staging), _partial(staging)
+    if before.is_dir():
+        with _explained(f"; what is to be put back is in {project.shown(before)}"):
+            for file in _files(staging):
+                if os.path.lexists(before / file):
+                    _link(before / file, top / file)
+                elif os.path.lexists(top / file):
+                    (top / file).unlink()
+                for left in (top / file).parent.glob(f".partial-*-{escape(file.name)}"):
+                    left.unlink()
+            os.replace(before, partial)  # in one step: with half of it, half would be undone
+    shutil.rmtree(partial, ignore_errors=True)
 
 
-def _kept(staging: Path) -> Path:
+def _before(staging: Path) -> Path:
     return staging.with_name(f"{staging.name}.before")
 
 
-def _keep(files: list[str], staging: Path, top: Path) -> None:
-    """Keep what is about to be replaced; the list comes last, when all else is there."""
-    kept = _kept(staging)
-    existed = {name: os.path.lexists(top / name) for name in files}
-    for name in (name for name in files if existed[name]):
-        (kept / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(top / name, kept / name, follow_symlinks=False)
-        except OSError:  # another file system, or one that knows no hard links
-            shutil.copy2(top / name, kept / name, follow_symlinks=False)
-    kept.mkdir(exist_ok=True)
-    with project.replacing(kept / LIST) as partial:
-        partial.write_text(json.dumps(existed), encoding="utf-8")
+def _partial(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}.partial")
 
 
-def _move(source: Path, target: Path) -> None:
-    """Move a file to its place in one step, even where that is on another file system."""
+def _files(staging: Path) -> list[Path]:
+    files = sorted(f.relative_to(staging) for f in staging.rglob("*") if f.is_file())
+    return sorted(files, key=lambda file: file.parts[0] == "reports")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Put a file into another place, too, in one step: by a second name, where a disk has those."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with project.replacing(target) as partial:
+    with project.replacing(target) as partial:
+        try:
+            os.link(source, partial, follow_symlinks=False)
+        except OSError:
             shutil.copy2(source, partial, follow_symlinks=False)
-        source.unlink()
 
 
-def _reason(error: OSError) -> str:
-    file = error.filename2 or error.filename
-    where = project.shown(Path(file)) if file else "a file"
-    return f"{where} cannot be written ({error.strerror})"
+@contextmanager
+def _explained(more: str = "") -> Iterator[None]:
+    """Say what the system does not allow in one sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename2 or error.filename
+        where = project.shown(Path(file)) if file else "a file of the run"
+        raise InputError(f"{where} cannot be written ({error.strerror}){more}") from None

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from truefit import params, project
 from truefit.notebook.normalise import normalise
-from truefit.notebook.publish import publish, restore
+from truefit.notebook.publish import publish, undo
 from truefit.project import InputError, TruefitError
 from truefit.steps import (
     STEPS,
@@ -23,9 +23,9 @@ from truefit.steps import (
     all_runs,
     claims_of_run,
     label_of,
-    name_of_run,
     notebook_of,
     page_of,
+    run_of,
 )
 
 # What would make the same computation come out differently elsewhere, pinned. The reasons:
@@ -110,8 +110,8 @@ def run(
     """
     name, top = _step(step), project.root()
     page = page_of(name, case)
-    staging = top / ".staging" / name_of_run(name, case)
-    restore(staging, top)
+    staging = top / ".staging" / run_of(name, case)
+    undo(staging, top)
     report = top / "reports" / page
     for file in (report, report.with_suffix(".ipynb")):  # before the work, rather than after it
         project.require_writable(file)
@@ -167,7 +167,7 @@ def run_aside(
         raise InputError(f"the page {page} cannot be written: it is {what}")
     name = _step(step)
     # Of this process alone: another may do the same, or run the stage.
-    staging = project.root() / ".staging" / f"{name_of_run(name, case)}-{os.getpid()}"
+    staging = project.root() / ".staging" / f"{run_of(name, case)}-{os.getpid()}"
     try:
         about, notebook = _run_staged(name, case, changes, staging, False, progress)
     except KeyboardInterrupt:
