@@ -31,7 +31,10 @@ NEEDED = (
 )
 # Files that run notebooks, pipelines, services, browsers or containers, slowest first. They begin,
 # so that neither process waits for the other's end; `make check` leaves them out.
-SLOW = ("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py")
+SLOW = (
+    *("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py"),
+    *("test_publish.py", "test_recipe.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -92,6 +92,13 @@ def test_with_a_file_where_a_folder_must_be_no_file_changes(top):
     assert content(top) == OLD | {"models/loans": "mine"}
 
 
+def test_what_is_written_without_a_run_is_refused_in_the_same_way(top):
+    (top / "reports" / "index.html").mkdir()
+    with pytest.raises(InputError, match="^reports/index.html is a folder"):
+        project.write_text("the front page", "reports", "index.html")
+    assert not list((top / "reports" / "index.html").iterdir())
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_without_the_right_to_write_no_file_changes(top):
     (top / "reports" / "loans").chmod(0o555)
@@ -251,8 +258,8 @@ def test_dvc_runs_the_stage_once_nothing_is_in_the_way(tmp_path):
     (data / "production.parquet").mkdir()
     refused = run_truefit("run", "01_data_prep", "--case", "loans", cwd=copy)
     assert refused.returncode == 1
-    assert refused.stderr == (
-        "truefit: data/loans/production.parquet is a folder, and a file of this name is to be "
+    assert refused.stderr.endswith(
+        "\ntruefit: data/loans/production.parquet is a folder, and a file of this name is to be "
         "written: move the folder away, and run again; this run has changed no file\n"
     )
     assert content(data) == {"schema.json": "old", "test.parquet": "old"}
