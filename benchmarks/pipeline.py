@@ -148,7 +148,7 @@ def main() -> None:
         "rounds": ROUNDS,
         "whole pipeline, one stage at a time, seconds": single,
         "whole pipeline, on all cores, seconds": many,
-        "on all cores over one stage at a time, wall, ratio": round(many["wall"] / single["wall"], 2),
+        "on all cores over one at a time, wall, ratio": round(many["wall"] / single["wall"], 2),
         "stages of the whole pipeline, seconds": took,
         "nothing changed, seconds": round(unchanged, 2),
         "empty pipeline of as many stages, seconds": round(nothing, 2),

@@ -34,7 +34,7 @@ NEEDED = (
 # so that neither process waits for the other's end; `make check` leaves them out.
 SLOW = (
     *("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py"),
-    "test_dependencies.py",
+    *("test_dependencies.py", "test_publish.py", "test_recipe.py", "test_repro.py"),
 )
 
 

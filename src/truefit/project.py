@@ -1,8 +1,8 @@
 """Where the project lies, and how its files are written: whole or not at all.
 
 A stage that the runner executes has its files collected in a staging folder
-(``TRUEFIT_STAGING``) and published together when the notebook has succeeded: all, or none. A
-notebook that a person runs by hand writes each file straight to its place, whole or not at all.
+(``TRUEFIT_STAGING``) and published together when the notebook has succeeded. A notebook that a
+person runs by hand writes each file straight to its place, still whole or not at all.
 """
 
 import os
@@ -80,15 +80,36 @@ def terminal() -> Iterator[IO[str] | None]:
         yield sys.stderr if sys.stderr.isatty() else None
 
 
-@contextmanager
-def explained(target: Path) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be written into one sentence."""
-    try:
-        yield
-    except OSError as error:
+def require_writable(target: Path) -> None:
+    """Make sure that a file can be written at ``target``, as far as that can be known before.
+
+    Raises
+    ------
+    InputError
+        If something is in the way; the sentence names it. A folder that is missing is not:
+        whoever writes makes it.
+    """
+    if target.is_dir():
         raise InputError(
-            f"{target} cannot be written: {error.strerror}; nothing was changed"
-        ) from None
+            f"{shown(target)} is a folder, and a file of this name is to be written: move the "
+            "folder away, and run again"
+        )
+    above = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise InputError(
+            f"{shown(above)} is no folder, and one of this name is needed for {target.name}: move "
+            "it away, and run again"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{shown(target)} cannot be written: you have no right to write in its folder; get it, "
+            "and run again"
+        )
+
+
+def shown(file: Path) -> str:
+    """A path as people know it: from the project's folder, if it lies in it."""
+    return str(file.relative_to(root()) if file.is_relative_to(root()) else file)
 
 
 @contextmanager
@@ -98,18 +119,23 @@ def replacing(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     try:
         yield partial
-        with explained(target):
-            os.replace(partial, target)
+        os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(*parts: str) -> Iterator[Path]:
-    """Give a temporary path to write a file of the project to; see `replacing`."""
+    """Give a temporary path to write a file of the project to; see `replacing`.
+
+    Raises
+    ------
+    InputError
+        If something is in the file's place; see `require_writable`.
+    """
     target = Path(os.environ.get(STAGING_VARIABLE) or root()).joinpath(*parts)
-    with explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         yield partial
 

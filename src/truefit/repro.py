@@ -117,7 +117,7 @@ class _Pipeline:
                 self.display.skipped()
 
     def _run(self, name: str, commands: list[str], beside: list[str]) -> _Run:
-        said, place = tempfile.TemporaryFile(), self.stages.place(name)
+        said, place = tempfile.TemporaryFile(), self.stages.place(name)  # noqa: SIM115
         # Cores are shared out by how much is to come after each stage; joblib reads the variable.
         share = self.ahead[name] / sum(self.ahead[other] for other in [name, *beside])
         place["env"]["LOKY_MAX_CPU_COUNT"] = str(max(1, round(cores() * share)))

@@ -1,102 +1,112 @@
-"""Put all files of a stage into their places, or none of them, whatever comes between."""
+"""Publish the files of a run as one step: all of them are new, or all are what they were.
+
+What stands in their places is kept beside the staging folder until the last of them is new. So a
+failure is undone at once, and what a process that was killed has left, by `undo` in the next run.
+"""
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from truefit import project
 from truefit.project import InputError
 
-# What lies beside a staging folder while its files take their places: what was there before, the
-# same while it is incomplete, and the next file.
-ENDS = (".before", ".partial", ".next")
-
 
 def publish(staging: Path, top: Path) -> None:
-    """Put every file of a staging folder into its place below the project's, or none of them.
+    """Put every staged file into its place, reports last, and remove the staging folder.
 
-    What stood there before is kept beside the staging folder until all files are in place. So a
-    failure is undone at once, and a process that was killed meanwhile by the next `undo`.
+    Parameters
+    ----------
+    staging : Path
+        The new files, each with its path from ``top``.
+    top : Path
+        The project. What lies there and is not replaced stays.
 
     Raises
     ------
     InputError
-        If a file cannot take its place; then nothing has changed, and the staged files are gone.
+        If a file cannot take its place; the sentence names it. Then all are what they were, and
+        the staged ones are gone: the next run makes them again.
     """
-    files = _below(staging)
-    _, partial, new = (staging.with_name(staging.name + end) for end in ENDS)
-    shutil.rmtree(partial, ignore_errors=True)
+    files, before, partial = _files(staging), _before(staging), _partial(staging)
     try:
-        with project.explained(staging):
-            _swap(files, staging, top)
-    except BaseException:
+        with _explained():
+            for file in files:
+                project.require_writable(top / file)
+            partial.mkdir()
+            for file in files:
+                if os.path.lexists(top / file):
+                    _link(top / file, partial / file)
+            os.replace(partial, before)  # from here on there is something to undo,
+            for file in files:
+                _link(staging / file, top / file)
+            os.replace(before, partial)  # and from here on nothing
+    except BaseException as error:
         undo(staging, top)
-        new.unlink(missing_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, InputError):
+            raise InputError(f"{error}; this run has changed no file") from None
         raise
-    finally:
-        for folder in (partial, staging):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _swap(files: list[Path], staging: Path, top: Path) -> None:
-    before, partial, new = (staging.with_name(staging.name + end) for end in ENDS)
-    partial.mkdir()
-    for file in files:
-        _check_place(top / file, top)
-        if (top / file).exists():
-            _link(top / file, partial / file)
-    os.replace(partial, before)  # from here on there is something to undo
-    for file in files:
-        with project.explained(top / file):
-            _link(staging / file, new)
-            (top / file).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(new, top / file)
-    os.replace(before, partial)  # in one step: half of it would undo half
+    shutil.rmtree(partial)
+    shutil.rmtree(staging)
 
 
 def undo(staging: Path, top: Path) -> None:
-    """Put back what stood in the project before a `publish` that did not come to its end."""
-    before = staging.with_name(staging.name + ENDS[0])
-    if not before.is_dir():
-        return
-    for file in _below(staging):
-        if (before / file).exists():
-            _link(before / file, top / file)
-        else:
-            (top / file).unlink(missing_ok=True)
-            for folder in file.parents[:-1]:
-                with suppress(OSError):  # not empty, or not there
-                    (top / folder).rmdir()
-    shutil.rmtree(before)
+    """Put back what `publish` has begun to replace, if it did not come to its end.
+
+    The staged files, which say what it was about to replace, must still be there.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be put back; the next call tries again.
+    """
+    before, partial = _before(staging), _partial(staging)
+    if before.is_dir():
+        with _explained(f"; what is to be put back is in {project.shown(before)}"):
+            for file in _files(staging):
+                if os.path.lexists(before / file):
+                    _link(before / file, top / file)
+                elif os.path.lexists(top / file):
+                    (top / file).unlink()
+                for left in (top / file).parent.glob(f".partial-*-{escape(file.name)}"):
+                    left.unlink()
+            os.replace(before, partial)  # in one step: with half of it, half would be undone
+    shutil.rmtree(partial, ignore_errors=True)
 
 
-def _below(folder: Path) -> list[Path]:
-    """The files below a folder, reports last."""
-    files = sorted(f.relative_to(folder) for f in folder.rglob("*") if f.is_file())
-    return sorted(files, key=lambda f: f.parts[0] == "reports")
+def _before(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}.before")
 
 
-def _check_place(target: Path, top: Path) -> None:
-    """Nothing but a file may stand where a file is to be, and nothing but folders above it."""
-    if target.is_dir():
-        raise InputError(
-            f"{target.relative_to(top)} cannot be written: it is a folder; move it away and run "
-            "the step again, which has changed nothing"
-        )
-    for above in reversed(target.relative_to(top).parents[:-1]):
-        if (top / above).exists() and not (top / above).is_dir():
-            raise InputError(
-                f"{target.relative_to(top)} cannot be written: {above} is a file; move it away "
-                "and run the step again, which has changed nothing"
-            )
+def _partial(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}.partial")
+
+
+def _files(staging: Path) -> list[Path]:
+    files = sorted(f.relative_to(staging) for f in staging.rglob("*") if f.is_file())
+    return sorted(files, key=lambda file: file.parts[0] == "reports")
 
 
 def _link(source: Path, target: Path) -> None:
-    """Let a file have a second name, or be there twice where a disk has no such names."""
+    """Put a file into another place, too, in one step: by a second name, where a disk has those."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    with project.replacing(target) as partial:
+        try:
+            os.link(source, partial, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(source, partial, follow_symlinks=False)
+
+
+@contextmanager
+def _explained(more: str = "") -> Iterator[None]:
+    """Say what the system does not allow in one sentence that names the file."""
     try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+        yield
+    except OSError as error:
+        file = error.filename2 or error.filename
+        where = project.shown(Path(file)) if file else "a file of the run"
+        raise InputError(f"{where} cannot be written ({error.strerror}){more}") from None

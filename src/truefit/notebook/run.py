@@ -77,8 +77,9 @@ def run(
     """Execute the notebook of a step for a case and publish all that it made.
 
     The files that the notebook writes, its report and the executed notebook are collected in a
-    staging folder, and moved to their places when the last cell has succeeded. So is the list of
-    the claims that the notebook puts to the test, if it does.
+    staging folder, and moved to their places when the last cell has succeeded: all of them or, if
+    one cannot be moved, none. So is the list of the claims that the notebook puts to the test, if
+    it does.
 
     Parameters
     ----------
@@ -102,8 +103,8 @@ def run(
     Raises
     ------
     InputError, GateError
-        If the table, the parameters or the model are not what the step can work with, the step
-        needs a case and got none, or takes none and got one, or a file cannot take its place.
+        If the table, the parameters or the model are not what the step can work with; if the step
+        needs a case and got none, or takes none and got one; or if a file cannot be written.
     NotebookError
         If a cell fails otherwise; the message has the cell's error and where the partial
         notebook lies.
@@ -112,6 +113,9 @@ def run(
     page = page_of(name, case)
     staging = top / ".staging" / run_of(name, case)
     undo(staging, top)
+    report = top / "reports" / page
+    for file in (report, report.with_suffix(".ipynb")):  # before the work, rather than after it
+        project.require_writable(file)
     about, notebook = _run_staged(name, case, changes, staging, quick, progress)
 
     from truefit.notebook.render import render
@@ -126,7 +130,7 @@ def run(
     (staging / "reports" / page).write_text(html, encoding="utf-8", newline="\n")
     _write_claims(notebook, page, Path("reports", "claims", claims_of_run(name, case)), staging)
     publish(staging, top)
-    return top / "reports" / page
+    return report
 
 
 def run_aside(
