@@ -277,8 +277,8 @@ def _serve(parsed: argparse.Namespace) -> None:
 
     given = {k: v for k, v in vars(parsed).items() if k in Options.__dataclass_fields__}
     given["models"] = parsed.models or project.root() / "models"
-    several = {"mask": tuple(parsed.mask), "host_name": tuple(parsed.host_name)}
-    serve(Options(**given | several))
+    given |= {name: tuple(given[name]) for name in ("mask", "host_name")}
+    serve(Options(**given))
 
 
 def _monitor(parsed: argparse.Namespace) -> int:

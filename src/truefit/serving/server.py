@@ -229,7 +229,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[DRAIN] = self.flow.drain
+        self.scope[DRAIN] = self.flow.drain  # pyrefly: ignore[bad-typed-dict-key]
         self._timer.cancel()
         self._start_timer()
 
