@@ -328,6 +328,7 @@ class Training(_Strict):
     folds: int = Field(ge=2)
     inner_folds: int = Field(ge=2)
     trials: int = Field(ge=1)
+    fewer_trials: dict[str, Annotated[int, Field(ge=1)]]
     min_category_rows: int = Field(ge=1)
     blend: int = Field(ge=0)
     choose: Literal["best", "simplest"]
