@@ -542,7 +542,7 @@ def test_a_model_may_have_fewer_trials_than_the_others():
     tried = {task.model: len(result.trials) for task, result in found.items()}
     assert tried == {"ridge": 4, "lasso": 2}
     with pytest.raises(InputError, match="fewer_trials names laso, which is no candidate"):
-        search(["ridge"], fewer_trials={"laso": 2})
+        small.search(["ridge"], fewer_trials={"laso": 2})
 
 
 def test_a_worker_imports_nothing_that_draws():

@@ -109,7 +109,8 @@ def search(
         others, Algorithms for Hyper-Parameter Optimization, 2011), and a trial is given up when
         its running mean is worse than the median of those before it.
     settings : Training
-        ``trials``, ``fewer_trials``, ``inner_folds``, ``min_category_rows`` and ``seed`` (of the models).
+        ``trials``, ``fewer_trials``, ``inner_folds``, ``min_category_rows`` and ``seed``
+        (of the models).
     seed : int
         Of the inner folds and of the draws.
 
