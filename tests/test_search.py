@@ -536,9 +536,8 @@ def test_a_person_adds_a_model_in_a_few_lines(clone):
 
 
 def test_a_model_may_have_fewer_trials_than_the_others():
-    found = search(
-        ["ridge", "lasso"], spaces={"ridge": RIDGE, "lasso": RIDGE}, fewer_trials={"lasso": 2}
-    )
+    spaces = {"ridge": small.RIDGE, "lasso": small.RIDGE}
+    found = small.search([*spaces], spaces=spaces, fewer_trials={"lasso": 2})
     tried = {task.model: len(result.trials) for task, result in found.items()}
     assert tried == {"ridge": 4, "lasso": 2}
     with pytest.raises(InputError, match="fewer_trials names laso, which is no candidate"):
