@@ -141,7 +141,7 @@ def chain(tmp_path_factory):
         page = running.folder / "metrics" / "truefit.prom"
         page.write_text(metrics_text(renamed(), "loans"), encoding="utf-8")
         os.utime(page, (then := time.time() - 3 * 24 * 3600, then))
-        until(running.is_up, seconds=30)
+        until(running.is_up, seconds=60)
         yield running
     finally:
         running.stop()
@@ -178,7 +178,7 @@ def test_each_panel_and_each_recorded_figure_has_data(chain):
         return not empty
 
     try:
-        until(all_have_data, seconds=30)
+        until(all_have_data, seconds=60)
     except AssertionError:
         pytest.fail(f"no data for {empty}")
 
@@ -198,8 +198,8 @@ def test_the_variable_of_the_dashboard_lists_the_cases(chain):
 
 def test_inputs_that_have_become_unusual_are_told_and_what_they_do_to_the_predictions(chain):
     unusual = {"alertname": "TruefitUnusualInput", "case": "homes", "column": "gr_liv_area"}
-    until(lambda: chain.told(**unusual), seconds=30)
-    until(lambda: chain.told(alertname="TruefitPredictionsMoved", case="homes"), seconds=30)
+    until(lambda: chain.told(**unusual), seconds=60)
+    until(lambda: chain.told(alertname="TruefitPredictionsMoved", case="homes"), seconds=60)
     assert not chain.told(alertname="TruefitUnusualInput", case="loans")
 
 
@@ -209,12 +209,12 @@ def test_the_red_lights_of_the_monitor_are_told_and_that_it_has_stopped(chain):
     assert len(red)
     for rule, subject in red[["rule", "subject"]].itertuples(index=False):
         labels = {"case": "loans", "rule": rule, "subject": subject, "light": "red"}
-        until(lambda: chain.told(**labels, severity="critical"), seconds=30)  # noqa: B023
-    until(lambda: chain.told(alertname="TruefitMonitorStopped"), seconds=30)
+        until(lambda: chain.told(**labels, severity="critical"), seconds=60)  # noqa: B023
+    until(lambda: chain.told(alertname="TruefitMonitorStopped"), seconds=60)
 
 
 def test_a_service_that_has_died_is_told(chain):
     """The last of its tests: it kills the service."""
     assert not chain.told(alertname="TruefitDown")
     chain.service.process.kill()
-    until(lambda: chain.told(alertname="TruefitDown"), seconds=30)
+    until(lambda: chain.told(alertname="TruefitDown"), seconds=60)
