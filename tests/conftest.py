@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,10 @@ SLOW = (
     *("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py"),
     *("test_dependencies.py", "test_publish.py", "test_recipe.py", "test_repro.py"),
 )
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -175,6 +180,14 @@ def clone(tmp_path):
 def truefit():
     """The command ``truefit``; see `run_truefit`."""
     return run_truefit
+
+
+@pytest.fixture
+def coarse_figures(monkeypatch):
+    """Figures of few pixels, where a test asks only that they can be drawn."""
+    from truefit import figures
+
+    monkeypatch.setattr(figures, "DPI", 20)
 
 
 @pytest.fixture(scope="module")

@@ -48,16 +48,25 @@ def copy_models(target: Path) -> Path:
 
 
 def rows(name: str, n: int) -> list[dict]:
-    """Live rows of a shipped case, as a client sends them."""
+    """Live rows of a case, as a client sends them."""
+    return [dict(row) for row in _rows(name)[:n]]
+
+
+@cache
+def _rows(name: str) -> list[dict]:
     inputs = [i["name"] for i in manifest(name)["inputs"]]
-    frame = cases.live(name)[inputs].head(n).replace({"absent": None})
+    frame = cases.live(name)[inputs].replace({"absent": None})
     return json.loads(frame.to_json(orient="records", double_precision=15))
+
+
+@cache
+def _manifest(name: str) -> bytes:
+    return (models() / name / "bundle" / "manifest.json").read_bytes()
 
 
 def manifest(name: str) -> dict:
     """Of a bundle in `models`."""
-    path = models() / name / "bundle" / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(_manifest(name))
 
 
 class Service:

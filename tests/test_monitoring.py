@@ -393,7 +393,7 @@ def test_psi_is_zero_for_equal_shares_and_the_textbook_sum_for_others():
     assert statistics.psi(10_000 * a, 10_000 * b) == pytest.approx(expected, rel=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 60), st.integers(1, 60), st.integers(0, 60), st.integers(1, 60), st.booleans()
 )
@@ -408,7 +408,7 @@ def test_shares_are_compared_as_fisher_did(found, rows, usual_found, usual_rows,
         assert p == pytest.approx(stats.fisher_exact(table, "greater").pvalue)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=20, max_size=200), st.integers(0, 2**31))
 def test_categories_are_compared_without_cells_too_rare_for_the_test(texts, seed):
     usual, window = pd.Series(list("abcd") * 40 + ["e"] * 3), pd.Series(texts)

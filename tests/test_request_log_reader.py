@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cases import PARAMS
+from conftest import write_params
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service import MODELS, Service, models, rows, until
@@ -318,7 +319,7 @@ def test_a_log_is_read_by_one_who_may_write_nowhere(left):
     )
     root = Path(__file__).parents[1]
     folders = [left / state / "request-log" for state in STATES]
-    places = [root / "src", root / "params.yaml", bundle("machines").folder]
+    places = [root / "src", write_params(left / "params.yaml"), bundle("machines").folder]
     command = [become, *given, sys.executable, "-c", script, *places, *folders]
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", cwd="/")
     assert done.stdout == "7 ()\n" * len(STATES), done.stderr
