@@ -97,6 +97,14 @@ def truefit():
     return run_truefit
 
 
+@pytest.fixture
+def coarse_figures(monkeypatch):
+    """Figures of few pixels, where a test asks only that they can be drawn."""
+    from truefit import figures
+
+    monkeypatch.setattr(figures, "DPI", 20)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     """A service of all shipped cases, for the tests of one file; see `service.Service`."""

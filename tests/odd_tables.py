@@ -3,13 +3,23 @@
 import datetime
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pandas as pd
-from hypothesis import assume
+from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 
 from truefit.params import Case
+
+# What an example costs is a fit and an export, so there are few; the same ones on every run.
+SAME = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],  # to shrink an example takes as many fits again
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 
 ODD_NAMES = (
     *("score", "mark", "low", "error", "feature", "target", "rows", "index", "self", "window"),
@@ -133,6 +143,32 @@ def parts(draw, n: int = 100) -> Parts:
     train, test, later = (frame.iloc[part].reset_index(drop=True) for part in dealt)
     assume(train[target].nunique() > 1 and (train.nunique() > 1).sum() > 1)
     return Parts(train, test, _came(draw(st.sampled_from(LIVE)), later, target), case)
+
+
+def fitted(parts: Parts, model: str):
+    """A candidate of the shelf, fitted on the rows to train with."""
+    from truefit import training
+
+    X, y = parts.train.drop(columns=parts.case.target), parts.train[parts.case.target]
+    return training.build(model, parts.train, parts.case, min_category_rows=3, seed=0).fit(X, y)
+
+
+def write_bundle(folder: Path, parts: Parts, model, name: str = "t"):
+    """Export a fitted model as the notebook does, with intervals of no width for a number."""
+    import cases
+
+    from truefit import export
+    from truefit.data_prep import infer_schema
+
+    with mock.patch("truefit.data_prep.schema.checksums", lambda case: {}):  # there is no file
+        schema = infer_schema(parts.train, parts.case)
+    interval = {"confidence": 0.9, "kind": "distance", "width": 0.0}
+    if parts.case.log_target:
+        interval |= {"kind": "factor", "width": 1.0}
+    more = {"name": name, "reference": export.reference(model, parts.test, schema, parts.case)}
+    if parts.case.task == "regression":
+        more["interval"] = interval
+    return cases.write_bundle(folder, model, parts.case, schema, **more)
 
 
 def _came(kind: str, rows: pd.DataFrame, target: str) -> pd.DataFrame:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import cases
 import numpy as np
+import odd_tables
 import onnx
 import pandas as pd
 import pytest
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from truefit import evaluation, export, params, training
 from truefit.bundle import open_session
@@ -137,6 +140,46 @@ def test_a_variant_has_the_same_bytes_each_time_and_in_another_process():
         check=True,
     )
     assert json.loads(found.stdout) == digests()
+
+
+@pytest.mark.usefixtures("coarse_figures")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+@settings(odd_tables.SAME, max_examples=4)
+@given(parts=odd_tables.parts(), data=st.data())
+def test_variants_of_a_model_of_any_table_are_compared_judged_and_shown(parts, data):
+    names = {"regression": ["ridge", "mlp", "xgboost", "svm"], "classification": ["mlp", "svm"]}
+    winner = data.draw(st.sampled_from(names[parts.case.task]))
+    model, rows = odd_tables.fitted(parts, winner), parts.test.drop(columns=parts.case.target)
+    own = export.own_variants(model, winner, "t")
+    target = parts.train[parts.case.target]
+    wide = float(target.max() - target.min()) if parts.case.task == "regression" else 0.0
+    gap = export.difference(
+        predictions(model, rows, parts.case), export.answers(own[winner], rows, parts.case),
+        parts.case, wide,
+    )  # fmt: skip
+    export.require_parity(gap, SETTINGS.tolerance, winner)
+    export.plot_parity(pd.DataFrame({"difference": gap}), SETTINGS.tolerance)
+    draws = evaluation.bootstrap_weights(len(rows), 100, 0)
+    more = parts.live.drop(columns=parts.case.target)
+    found = export.compare(own, parts.test, more, parts.case, wide, draws, confidence=0.9)
+    judged = export.judge_variants(found, winner, parts.case, SETTINGS)
+    assert not found["change"].isna().any()
+    assert judged.loc[export.smallest(judged), "change"] <= SETTINGS.largest_change
+    times = export.timings("t", judged["bytes"])
+    export.variants_table(judged, times, parts.case, "variants")
+    export.plot_variants(judged, winner, SETTINGS.largest_change)
+    for kind in export.KINDS:
+        if pruned := export.prune(kind, winner, {winner: model}, parts.train, parts.case, **FOLDS):
+            assert 0 <= pruned.left <= pruned.whole
+            export.plot_pruned(pruned, parts.case, kind)
+
+
+def test_a_difference_is_none_where_both_fail_and_infinite_where_one_does():
+    said, got = np.array([1.0, np.nan, np.nan, np.inf, 0.0]), np.array([1.1, np.nan, 1, np.inf, 0])
+    found = export.difference(said, got, case("machines"), 0.0)
+    assert found.tolist() == pytest.approx([0.1, 0, np.inf, 0, 0])
+    with pytest.raises(InputError, match=r"w and its graph differ by inf in row 3 of 5 .* raise"):
+        export.require_parity(found, 0.2, "w")
 
 
 # Fewer digits

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from truefit import data_prep, export, figures, maintenance, monitoring, training
+from truefit import maintenance, monitoring
 from truefit.monitoring import estimate, faults, plots, statistics
 from truefit.monitoring.density import fit_usual
 from truefit.monitoring.prometheus import metrics_text
 from truefit.monitoring.traffic import has_label, in_windows
 from truefit.params import Case, Window
 
-# What an example costs is a fit and an export, so there are few; the same ones on every run.
-few = settings(max_examples=5, deadline=None, derandomize=True, database=None)
-many = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+pytestmark = pytest.mark.usefixtures("coarse_figures")
+few = settings(odd_tables.SAME, max_examples=4)
+many = settings(odd_tables.SAME, max_examples=40)
 CHOSEN = cases.PARAMS.monitoring.model_copy(update={"resamples": 100, "least_rows": 10})
 NUMBER = Case(table="t.csv", target="y", task="regression")
 MODELS = {
@@ -30,35 +30,9 @@ MODELS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def coarse():
-    """Figures of few pixels: what they say is what a test can look at."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "DPI", 20)
-        patch.setattr(data_prep.schema, "checksums", lambda case: {})
-        yield
-
-
-def fitted(table, model):
-    """A candidate of the shelf, fitted on a table."""
-    built = training.build(model, table.train, table.case, min_category_rows=3, seed=0)
-    return built.fit(table.train.drop(columns=table.case.target), table.train[table.case.target])
-
-
-def bundle(folder, table, model):
-    schema = data_prep.infer_schema(table.train, table.case)
-    interval = {"confidence": 0.9, "kind": "factor", "width": 1.0}
-    if not table.case.log_target:
-        interval |= {"kind": "distance", "width": 0.0}
-    more = {"reference": export.reference(model, table.test, schema, table.case)}
-    if table.case.task == "regression":
-        more["interval"] = interval
-    return cases.write_bundle(Path(folder), model, table.case, schema, **more)
-
-
 def watched(table, name):
     with tempfile.TemporaryDirectory() as folder:
-        made = bundle(folder, table, fitted(table, name))
+        made = odd_tables.write_bundle(Path(folder), table, odd_tables.fitted(table, name))
     usual = monitoring.baseline(made, table.case, table.train, table.test, components=2, seed=0)
     live = monitoring.replay(made, table.case, table.live, window_rows=20, seed=0)
     return usual, live, monitoring.watch(usual, live, table.case, CHOSEN)
@@ -197,7 +171,7 @@ def test_a_live_row_without_a_logarithm_counts_as_not_labelled():
 @given(table=odd_tables.parts(), data=st.data())
 def test_policies_are_replayed_and_a_challenger_is_judged_on_any_table(table, data):
     case = table.case
-    model = fitted(table, data.draw(st.sampled_from(MODELS[case.task])))
+    model = odd_tables.fitted(table, data.draw(st.sampled_from(MODELS[case.task])))
     past = maintenance.history(
         table.train, table.test, table.live, case, window_rows=20, least_rows=10, most=3
     )
