@@ -6,19 +6,23 @@ BIN := $(VENV)/bin
 # The stages call `truefit` and `python` by name; they must find this environment's.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help repro test verify quick lab lock tidy lint bench-compression bench-models bench-pipeline bench-serving bench-solver fuzz-serving environment
+.PHONY: help repro check test verify quick lab lock tidy lint bench-compression bench-models bench-pipeline bench-serving bench-solver fuzz-serving environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: environment ## run the whole pipeline; what has not changed is skipped
-	dvc repro
+repro: environment ## run what has changed of the pipeline, on all cores; JOBS=1 for one stage at a time
+	truefit repro $(if $(JOBS),--jobs $(JOBS))
+
+check: lint ## check code and types, and run the quick tests: within a minute, at each change
+	pytest -m "not slow"
 
 test: environment ## run every test
 	pytest
 
 verify: environment ## run the pipeline again from nothing; fail if any committed result changes
-	dvc repro --force
+	rm -rf .searches
+	truefit repro --force $(if $(JOBS),--jobs $(JOBS))
 	git diff --exit-code --stat HEAD
 	test -z "$$(git status --porcelain)"
 
@@ -34,15 +38,17 @@ lock: environment ## write both locks anew from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --constraint requirements.txt \
 		--group pyproject.toml:serve --custom-compile-command "make lock" --output-file deploy/requirements.txt
 
-tidy: environment ## strip outputs and random ids from the notebooks, format the code
+tidy: environment ## strip outputs from the notebooks, format the code, list it in dvc.yaml
 	nbstripout notebooks/*.ipynb
+	python -m truefit.dependencies
 	ruff check --fix
 	ruff format
 
-lint: environment ## check code and notebooks without changing them
-	nbstripout --verify notebooks/*.ipynb
+lint: environment ## check code, types and notebooks without changing them
 	ruff check
 	ruff format --check
+	pyrefly check --summary=none
+	nbstripout --verify notebooks/*.ipynb
 
 bench-compression: environment ## measure how quick each variant of a model is; writes benchmarks/compression.json
 	python benchmarks/compression.py

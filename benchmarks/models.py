@@ -34,7 +34,8 @@ def main() -> None:
     chosen = arguments.parse_args()
     settings = params.load()
     step = settings.training.model_copy(
-        update={"trials": chosen.trials, "folds": 5, "inner_folds": chosen.folds, "blend": 6}
+        update={"trials": chosen.trials, "fewer_trials": {}, "folds": 5}
+        | {"inner_folds": chosen.folds, "blend": 6}
     )
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name, make in TASKS.items():

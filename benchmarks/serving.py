@@ -586,7 +586,7 @@ def in_process(folder: Path) -> Iterator[tuple[Served, Any]]:
 
 def answered(served: Served, body: bytes) -> bytes:
     columns, n, ids = served.records.read(body, 1)
-    return msgspec.json.encode(served.predictions(served.answer(columns, n), ids))
+    return msgspec.json.encode(served.predictions(served.answer(columns, n), ids, slice(0, n)))
 
 
 async def asked_in_process(app: Any, body: bytes) -> None:

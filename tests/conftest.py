@@ -1,32 +1,54 @@
 """A copy of the project to run in, so that no test touches the project itself."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
+from typing import NoReturn
 
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
+BIN = Path(sys.executable).parent
+BLOCKS = (TESTS / "cases.yaml").read_text(encoding="utf-8")
+CASES = re.findall(r"(?m)^(\w+):", BLOCKS)  # the names of the tests' own
+CANDIDATES = {
+    "regression": ["dummy", "linear", "ridge", "hist_gradient_boosting"],
+    "classification": ["dummy", "logistic", "hist_gradient_boosting"],
+}
 NEEDED = (
     *("dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore", "data/raw/ames.csv"),
     *("data/raw/nist_strd.json",),
     # Of the evidence that the scorecard runs, a little, so that a pipeline in a copy stays quick.
-    *("tests/conftest.py", "tests/test_expressions.py"),
+    *("tests/cases.yaml", "tests/conftest.py", "tests/test_expressions.py"),
     *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
 )
+# Files that run notebooks, pipelines, services, browsers or containers, slowest first. They begin,
+# so that neither process waits for the other's end; `make check` leaves them out.
+SLOW = (
+    *("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py"),
+    *("test_dependencies.py", "test_publish.py", "test_recipe.py", "test_repro.py"),
+)
 
-
-SLOWEST = ("test_pipeline.py", "test_bad_input.py", "test_papermill.py", "test_search.py")
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slowest files begin."""
-    place = {name: i for i, name in enumerate(SLOWEST)}
+    """Mark the tests of the slow files, and let those begin."""
+    place = {name: i for i, name in enumerate(SLOW)}
+    for item in items:
+        if item.path.name in place:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
@@ -40,16 +62,25 @@ def copy_project(target: Path, *, reports: bool = False) -> Path:
     for folder in ("notebooks", "src", "tests/tables", *(["reports"] if reports else [])):
         shutil.copytree(ROOT / folder, target / folder, ignore=skip)
     write_params(target / "params.yaml")
+    artifacts = "".join(f"{n}: {{path: models/{n}/bundle, type: model}}\n" for n in CASES)
+    replace_section(target / "dvc.yaml", "artifacts", artifacts)
     return target
 
 
 def write_params(target: Path) -> Path:
     """Write the project's params.yaml with the tests' own cases in place of the user's."""
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
-    params["cases"] = yaml.load(TESTS / "cases.yaml")
-    yaml.dump(params, target)
+    shutil.copy(ROOT / "params.yaml", target)
+    replace_section(target, "cases", BLOCKS)
     return target
+
+
+def replace_section(file: Path, name: str, content: str) -> None:
+    """Replace what stands below one of the outermost keys of a YAML file, and keep the rest."""
+    text = file.read_text(encoding="utf-8")
+    section = f"{name}:\n{indent(content, '  ')}\n"
+    text, found = re.subn(rf"(?ms)^{name}:$.*?(?=^\w|\Z)", lambda _: section, text)
+    assert found == 1, f"{file} has {found} times {name}:"
+    file.write_text(text, encoding="utf-8")
 
 
 def change_params(copy: Path, change: Callable[[dict], object]) -> None:
@@ -61,20 +92,26 @@ def change_params(copy: Path, change: Callable[[dict], object]) -> None:
 
 
 def quicken(copy: Path) -> Path:
-    """Make a copy's own parameters the quick ones."""
+    """Make a copy's own parameters the quick ones, with fewer candidates still."""
 
     def change(params: dict) -> None:
         for step, values in params["quick"].items():
             params[step].update(values)
+        params["training"].update(CANDIDATES)
 
     change_params(copy, change)
     return copy
 
 
+def environment(**changes: str) -> dict[str, str]:
+    """This environment with Truefit's own commands first on the path."""
+    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **changes}
+
+
 def run_truefit(*arguments: str, cwd: Path, env: dict | None = None, **more):
     """Run the command ``truefit`` as a person would, from a directory."""
     return subprocess.run(
-        [Path(sys.executable).with_name("truefit"), *map(str, arguments)],
+        [BIN / "truefit", *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **(env or {})},
         capture_output=True,
@@ -83,6 +120,54 @@ def run_truefit(*arguments: str, cwd: Path, env: dict | None = None, **more):
         timeout=600,
         **more,
     )
+
+
+def versioned_copy(target: Path) -> Path:
+    """A copy of the project, with quick parameters, that git and DVC take for their own."""
+    quicken(copy_project(target))
+    subprocess.run(["git", "init", "--quiet", target], check=True)
+    subprocess.run(["dvc", "init", "--quiet"], cwd=target, env=environment(), check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose quick pipeline has run, for all tests to read, none to change.
+
+    The first process that wants it makes it, on all cores; another waits until it is whole. The
+    folder ``opened`` beside it has, for each stage, the files that its processes have read.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    copy, whole = shared / "finished", shared / "finished.whole"
+    with FileLock(shared / "finished.lock"):
+        if not whole.exists():
+            for folder in (copy, opened := shared / "opened"):
+                shutil.rmtree(folder, ignore_errors=True)
+            opened.mkdir()
+            watched = {"PYTHONPATH": str(TESTS / "recorder"), "TRUEFIT_OPENED": str(opened)}
+            subprocess.run(
+                ["truefit", "repro", "--force"],
+                cwd=versioned_copy(copy),
+                env=environment(PYTHONHASHSEED="1", **watched),
+                check=True,
+            )
+            whole.touch()
+    return copy
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test that can't run here; with TRUEFIT_ALL_TOOLS=1 it fails."""
+    end = pytest.fail if os.environ.get("TRUEFIT_ALL_TOOLS") == "1" else pytest.skip
+    end(f"{what}; see CONTRIBUTING.md")
+
+
+def tool(*names: str) -> str:
+    """The path of a program that pip doesn't install everywhere, under the first name it has."""
+    path = environment()["PATH"]
+    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+    return found or missing(f"{names[0]} is not installed")
 
 
 @pytest.fixture

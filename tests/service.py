@@ -16,6 +16,7 @@ import cases
 import httpx
 
 from truefit import export
+from truefit.serving.metrics import FRESH
 
 MODELS = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boosting"}
 INTERVAL = {"confidence": 0.9, "kind": "factor", "width": 1.25}
@@ -47,16 +48,25 @@ def copy_models(target: Path) -> Path:
 
 
 def rows(name: str, n: int) -> list[dict]:
-    """Live rows of a shipped case, as a client sends them."""
+    """Live rows of a case, as a client sends them."""
+    return [dict(row) for row in _rows(name)[:n]]
+
+
+@cache
+def _rows(name: str) -> list[dict]:
     inputs = [i["name"] for i in manifest(name)["inputs"]]
-    frame = cases.live(name)[inputs].head(n).replace({"absent": None})
+    frame = cases.live(name)[inputs].replace({"absent": None})
     return json.loads(frame.to_json(orient="records", double_precision=15))
+
+
+@cache
+def _manifest(name: str) -> bytes:
+    return (models() / name / "bundle" / "manifest.json").read_bytes()
 
 
 def manifest(name: str) -> dict:
     """Of a bundle in `models`."""
-    path = models() / name / "bundle" / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(_manifest(name))
 
 
 class Service:
@@ -117,6 +127,7 @@ class Service:
         """The sum of a metric over the label sets that have these labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
+        time.sleep(FRESH)  # what was written for another may be as old
         total = 0.0
         for family in text_string_to_metric_families(self.client.get("/metrics").text):
             for sample in family.samples:

@@ -23,6 +23,7 @@ SETTINGS = Training(
     folds=3,
     inner_folds=3,
     trials=4,
+    fewer_trials={},
     min_category_rows=4,
     blend=3,
     choose="best",

@@ -1,16 +1,21 @@
 """A mistake ends in one sentence and changes nothing; a good block runs the whole life cycle."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, change_params
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from truefit import data_prep, params
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
+from truefit.project import InputError
 
+PARAMS = ROOT / "params.yaml"
 ROWS = 240
 HOUSES = """\
 table: data/raw/houses.csv
@@ -33,7 +38,7 @@ LOANS = """\
 table: data/raw/loans.parquet
 target: default
 task: classification
-positive: "1"
+positive: true
 time: day
 production_from: "2024-07-01"
 slices: {owner: []}
@@ -154,6 +159,7 @@ def test_a_mistake_in_the_command_is_one_sentence(truefit, mine, arguments, culp
         ("log_traget: true", ["params.yaml", "cases.mine.log_traget", "did you mean log_target?"]),
         ("log_target: yes", ["params.yaml", "cases.mine.log_target is 'yes'"]),
         ("target: price", ["params.yaml, line 13", '"target"']),
+        ("training: {trails: 3}", ["cases.mine.training.trails", "did you mean trials?"]),
         ("costs: {false_positive: 1, false_negative: much}", ["false_negative is 'much'"]),
         ("behaviour: [{name: cheap}]", ["'cheap'", "expect, at_least and at_most"]),
     ],
@@ -191,17 +197,102 @@ NOT_A_TABLE = {
         ["houses.csv", "'room'", "features"],
     ),
     "expression": (HOUSES + "features: {dear: area ** 2}", CSV, ["params.yaml", "'area ** 2'"]),
-    "no such class": (TOWN + "Bonn", houses().query("town > 'B'"), ["town is never 'Bonn'"]),
+    "no such class": (
+        TOWN + "Bonn",
+        houses().query("town > 'B'"),
+        ["town is never 'Bonn', which positive names; its classes are", "'None' (", "'Köln' ("],
+    ),
+    "no such number": (TOWN + "1", CSV, ["town is never '1'", "'Aachen' (", "rows), 'K"]),
 }
+# Of each place where a mistake is found, one goes through the command; the others do what the
+# notebook does.
+BY_COMMAND = ("no such file", "rule", "three classes")
 
 
-@pytest.mark.parametrize("mistake", NOT_A_TABLE)
+@pytest.mark.parametrize("mistake", BY_COMMAND)
 def test_a_mistake_in_the_table_is_one_sentence(truefit, mine, mistake):
     block, table, culprits = NOT_A_TABLE[mistake]
-    write(mine, block, table, name="houses.parquet" if block is PARQUET else "houses.csv")
+    write(mine, block, table)
     sentence = refused(truefit, mine, *RUN)
     for culprit in culprits:
         assert culprit in sentence
+
+
+@pytest.mark.parametrize("mistake", NOT_A_TABLE)
+def test_any_mistake_in_the_table_is_one_sentence_before_anything_is_written(
+    clone, mistake, monkeypatch
+):
+    block, table, culprits = NOT_A_TABLE[mistake]
+    write(clone, block, table, name="houses.parquet" if block is PARQUET else "houses.csv")
+    monkeypatch.setenv("TRUEFIT_PROJECT", str(clone))
+    before = content(clone)
+    with pytest.raises(InputError) as caught:
+        prepared("mine")
+    assert "\n" not in str(caught.value)
+    for culprit in culprits:
+        assert culprit in str(caught.value)
+    assert content(clone) == before
+
+
+def prepared(name):
+    """The parts of a case's table, as 01_data_prep makes them."""
+    settings, case = params.load().data_prep, params.load().case(name)
+    tables = data_prep.collect(case)
+    case = data_prep.as_written(case, tables)
+    share, seed = settings.production_share, settings.seed
+    development, _ = data_prep.set_aside(tables, case, production_share=share, seed=seed)
+    cleaned, _ = data_prep.clean(development, case)
+    return case, data_prep.split(cleaned, case, test_share=settings.test_share, seed=seed)
+
+
+WRITINGS = {
+    "0 and 1": [0, 1],
+    "0.0 and 1.0": [0.0, 1.0],
+    "false and true": [False, True],
+    "texts": ["no", "1"],
+    "upper case": ["FALSE", "TRUE"],
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("written", ["1", "true", "'1'", "1.0"])
+@pytest.mark.parametrize("classes", WRITINGS)
+def test_1_and_true_mean_the_class_that_the_table_writes_so(
+    tmp_path, monkeypatch, classes, written, suffix
+):
+    other, one = WRITINGS[classes]
+    chance = np.random.default_rng(3).random(ROWS) < 0.3
+    table = pd.DataFrame({"y": np.where(chance, one, other), "x": range(ROWS)})
+    for folder in ("notebooks", "data/raw"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    block = f"table: data/raw/t{suffix}\ntarget: y\ntask: classification\npositive: {written}"
+    write(tmp_path, block, table, name=f"t{suffix}")
+    monkeypatch.setenv("TRUEFIT_PROJECT", str(tmp_path))
+    case, parts = prepared("mine")
+    positive = pd.concat(parts)["y"] == case.positive
+    assert case.positive in {str(one), f"{one:.0f}" if isinstance(one, float) else str(one)}
+    assert 0.2 < positive.mean() < 0.4
+
+
+def test_a_wrong_block_stops_its_own_case_alone(truefit, mine):
+    change_params(mine, lambda p: p["cases"].update(yours={"tabel": "t.csv", "positive": 1}))
+    before = content(mine)
+    done = truefit("run", "01_data_prep", "--case", "yours", cwd=mine)
+    assert done.returncode == 1 and content(mine) == before
+    assert done.stderr.count("\n") == 1
+    for culprit in ("cases.yours.tabel", "did you mean table?", "target is missing"):
+        assert culprit in done.stderr
+    done = truefit(*RUN, "-p", "noise_columns=100", cwd=mine)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_in_the_place_of_a_page_is_one_sentence_and_nothing_is_published(truefit, mine):
+    page = mine / "reports" / "mine" / "01_data_prep.html"
+    page.unlink()
+    page.mkdir()
+    sentence = refused(truefit, mine, *RUN, "-p", "noise_columns=100")
+    assert "reports/mine/01_data_prep.html cannot be written: it is a folder" in sentence
 
 
 def test_a_step_that_lacks_the_one_before_it_changes_nothing(truefit, mine):
@@ -270,15 +361,18 @@ def life_cycle(truefit, project, **changes):
 
 
 def test_one_block_runs_a_regression_of_one_s_own(truefit, clone):
-    write(clone, HOUSES + EXPERT, houses())
-    names = "regression=[dummy, linear, ridge, lightgbm]"
-    rows, scored = life_cycle(truefit, clone, training=["folds=3", names])
+    own = "training: {regression: [dummy, linear, ridge, lightgbm]}\ndata_prep: {test_share: 0.3}\n"
+    write(clone, HOUSES + EXPERT + own, houses())
+    rows, scored = life_cycle(truefit, clone, training=["folds=3"])
+    board = pd.read_csv(clone / "reports" / "mine" / "leaderboard.csv", index_col=0)
+    assert {"svm", "xgboost"}.isdisjoint(board.index) and "lightgbm" in board.index
+    verdict = json.loads((clone / "reports/gate/mine.json").read_text(encoding="utf-8"))
+    assert verdict["rows"] == pytest.approx(0.3 * 0.8 * ROWS, abs=1)
     assert len(rows) == round(0.2 * ROWS)
     assert scored["name"].tolist() == rows["name"].tolist()
     assert np.corrcoef(scored["prediction"], rows["rent"])[0, 1] > 0.8
     inside = rows["rent"].between(scored["low"], scored["high"])
     assert inside.mean() > 0.8  # of 48 rows, where 95 % are promised
-    verdict = json.loads((clone / "reports/gate/mine.json").read_text(encoding="utf-8"))
     assert verdict["headline"]["metric"] == "rmse"
     schema = json.loads((clone / "data/mine/schema.json").read_text(encoding="utf-8"))
     assert schema["columns"]["state"]["categories"] == ["bad", "fair", "good"]

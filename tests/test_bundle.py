@@ -5,17 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from functools import cache
+from pathlib import Path
 
 import cases
 import msgspec
 import numpy as np
+import onnx
+import onnxruntime
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from truefit import cli, data_prep, training
-from truefit.bundle import Bundle, Interval
+from truefit import cli, data_prep, export, onnx_file, training
+from truefit.bundle import Bundle, Interval, open_session
+from truefit.export.graph import Graph
 from truefit.metrics import predictions
 from truefit.params import Case
 from truefit.predict import predict, read_rows, write_predictions
@@ -335,6 +341,194 @@ def test_predictions_are_written_whole_or_not_at_all(tmp_path):
         write_predictions(rows.assign(prediction=[1, object()]), tmp_path / "out.parquet")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["out.csv", "out.parquet"]
     assert len(pd.read_parquet(tmp_path / "out.parquet")) == 2
+
+
+# What a model may hold
+
+
+def messages(message, path=()):
+    """Every message inside one, with the names of the fields that lead to it."""
+    yield path, message
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for one in value if field.is_repeated else [value]:
+                yield from messages(one, (*path, field.name))
+
+
+def graph(bundles) -> onnx.ModelProto:
+    """A model with every message that the export writes."""
+    found = onnx.load(bundles["homes"].folder / "model.onnx")
+    trees = onnx.load(bundles["machines"].folder / "model.onnx").graph.node
+    found.graph.node.extend(node for node in trees if node.op_type == "TreeEnsemble")
+    return found
+
+
+def refusal(model: onnx.ModelProto | bytes) -> str:
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    with pytest.raises(onnx_file.ForeignError) as refused:
+        onnx_file.check(content)
+    return str(refused.value)
+
+
+def test_no_field_is_taken_that_the_export_does_not_write(bundles):
+    """Whatever ONNX has beside them, in whatever message: each in turn is put in, and refused."""
+    whole, tried = graph(bundles), set()
+    onnx_file.check(whole.SerializeToString())
+    names = {"ModelProto", "GraphProto", "NodeProto", "AttributeProto", "TensorProto"}
+    for path, message in messages(whole):
+        kind = message.DESCRIPTOR.name
+        for field in message.DESCRIPTOR.fields if kind in names else ():
+            if (kind, field.name) in tried or field.number in known(kind):
+                continue
+            tried.add((kind, field.name))
+            before = message.SerializeToString()
+            wire = {field.TYPE_FLOAT: 5, field.TYPE_DOUBLE: 1}.get(field.type, 0)
+            wire = 2 if field.type in (9, 11, 12) else wire  # texts, messages, bytes
+            value = {0: b"\1", 1: bytes(8), 2: b"\0", 5: bytes(4)}[wire]
+            message.MergeFromString(bytes(varint(field.number << 3 | wire)) + value)
+            assert refusal(whole), (path, field.name)
+            message.ParseFromString(before)
+    assert len(tried) > 20
+    assert {("TensorProto", "external_data"), ("GraphProto", "sparse_initializer"),
+            ("AttributeProto", "g"), ("ModelProto", "functions")} <= tried  # fmt: skip
+
+
+def known(kind: str) -> dict:
+    return onnx_file.FIELDS[kind.removesuffix("Proto").lower()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "domain", "said"),
+    [
+        ("Loop", "", "the operator Loop, which the export does not write"),
+        ("If", "", "the operator If, which"),
+        ("Scan", "", "the operator Scan, which"),
+        ("Add", "com.evil", "the operator Add of com.evil, which"),
+        ("TreeEnsemble", "", "the operator TreeEnsemble, which"),
+        ("Inverse", "com.microsoft", "the operator Inverse of com.microsoft, which"),
+        ("", "", "the operator , which"),
+        ("A" * 99, "", f"the operator {'A' * 60}, which"),
+    ],
+)
+def test_no_operator_is_taken_that_the_export_does_not_write(kind, domain, said, bundles):
+    changed = graph(bundles)
+    changed.graph.node.add(op_type=kind, domain=domain)
+    assert refusal(changed).startswith(said)
+
+
+def test_two_names_of_one_operator_are_refused(bundles):
+    """A parser takes the last, or another one the first."""
+    changed = graph(bundles)
+    node = changed.graph.node[-1].SerializeToString()
+    twice = onnx.ModelProto()
+    twice.graph.node.add().ParseFromString(node)
+    content = twice.SerializeToString()
+    onnx_file.check(content)
+    both = bytes([(4 << 3) | 2, 3]) + b"Add" + node
+    inner = bytes([(1 << 3) | 2, *varint(len(both))]) + both
+    assert "several" in refusal(bytes([(7 << 3) | 2, *varint(len(inner))]) + inner)
+
+
+def varint(n: int) -> list[int]:
+    return [n] if n < 128 else [n & 127 | 128, *varint(n >> 7)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_damaged_model_is_refused_or_read_as_onnx_reads_it(data, bundles):
+    """No byte makes a difference between what is looked through and what is run."""
+    content = bytearray(small_graph())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        end = at + data.draw(st.integers(0, 2))
+        content[at:end] = data.draw(st.binary(max_size=3))
+    try:
+        onnx_file.check(bytes(content))
+    except onnx_file.ForeignError:
+        return
+    try:
+        found = onnx.load_from_string(bytes(content))
+    except Exception:  # what is no text, say; it is not run either
+        return
+    for _, message in messages(found):
+        if (kind := message.DESCRIPTOR.name) in onnx_file.FIELDS:
+            assert {f.number for f, _ in message.ListFields()} <= known(kind).keys()
+    assert all(onnx_file.DOMAINS[n.op_type] == n.domain for n in found.graph.node)
+
+
+@cache
+def small_graph() -> bytes:
+    made = Graph({"x": "number"})
+    return made.finish("t", "prediction", made.product(made.double("x"), np.ones((1, 1))), 1
+                       ).SerializeToString()  # fmt: skip
+
+
+def test_every_operator_that_may_be_run_is_one_that_the_export_writes():
+    sources = "".join(
+        file.read_text(encoding="utf-8")
+        for file in [*(cases.ROOT / "src/truefit/export").glob("*.py"),
+                     cases.ROOT / "src/truefit/expressions.py"]
+    )  # fmt: skip
+    of_bytes = {"DynamicQuantizeLinear", "MatMulInteger"}  # ONNX Runtime's quantisation writes them
+    unused = {kind for kind in onnx_file.DOMAINS if f'"{kind}"' not in sources}
+    assert unused == of_bytes
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fewer_digits_and_bytes_are_operators_that_may_be_run():
+    model = cases.fitted("machines", "mlp")
+    variants = export.own_variants(model, "mlp", "machines").values()
+    kinds = set()
+    for variant in variants:
+        onnx_file.check(variant.content)
+        kinds |= {node.op_type for node in onnx.load_from_string(variant.content).graph.node}
+    assert {"DynamicQuantizeLinear", "MatMulInteger"} < kinds
+
+
+def test_an_operator_that_nobody_would_run_is_not_written():
+    with pytest.raises(KeyError):
+        Graph({"x": "number"}).op("Loop", "x")
+
+
+def test_a_large_model_is_looked_through_in_a_moment(bundles):
+    """The numbers of trees come as a field each, a million of them."""
+    changed = graph(bundles)
+    changed.graph.node[-1].attribute[0].ints.extend(range(1_000_000))
+    content = changed.SerializeToString()
+    start = time.process_time()
+    onnx_file.check(content)
+    assert time.process_time() - start < 0.5
+
+
+def test_the_format_of_onnx_runtime_is_not_taken(tmp_path):
+    """It is known by four bytes, which an ONNX file may have."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(small_graph(), options)
+    with pytest.raises(Exception, match="protobuf"):
+        open_session((tmp_path / "model.ort").read_bytes())
+
+
+def test_a_file_elsewhere_is_none_of_the_bundle(loans, capsys):
+    """A link may lead to another place within the bundle, as Kubernetes has it, and to no other."""
+    folder = loans / "bundle"
+    for name in ("model.onnx", "manifest.json"):
+        (folder / "..data").mkdir(exist_ok=True)
+        (folder / name).rename(folder / "..data" / name)
+        (folder / name).symlink_to(Path("..data", name))
+    assert score_by_command(loans) == 0
+    capsys.readouterr()
+    (loans / "out.csv").unlink()
+    for name in ("model.onnx", "manifest.json"):
+        (folder / "..data" / name).rename(loans / name)
+        (folder / "..data" / name).symlink_to(loans / name)
+        assert "outside of the bundle" in refused(loans, capsys)
+        (folder / "..data" / name).unlink()
+        (loans / name).rename(folder / "..data" / name)
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("model.onnx")
+    assert "cannot be read" in refused(loans, capsys)
 
 
 def test_a_bundle_that_is_no_folder_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import cases
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import cross_val_predict
 
@@ -31,6 +31,7 @@ def traffic(truth, score, windows=None, rows=None):
     )
 
 
+@settings(max_examples=50)
 @given(probabilities)
 def test_probabilities_expect_what_all_outcomes_give_on_average(p):
     p = np.array(p)
@@ -44,6 +45,7 @@ def test_probabilities_expect_what_all_outcomes_give_on_average(p):
     assert np.isclose(estimate.expected_accuracy(p), accuracy)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=8))
 def test_the_expected_area_counts_each_pair_of_rows(p):
     won = total = 0.0
@@ -120,7 +122,7 @@ def test_the_interval_of_the_real_error_covers_it_as_often_as_it_says():
 
 
 def test_it_cannot_see_prices_fall():
-    """On machines the estimate stays where it was, while the real error grows fivefold."""
+    """The estimate stays where it was, while the real error grows fivefold."""
     case, train, live = (f("machines") for f in (cases.PARAMS.cases.get, cases.train, cases.live))
     inputs = [c for c in train if c not in (case.target, case.time, *case.drop_columns)]
     held_out = cross_val_predict(

@@ -22,7 +22,7 @@ from truefit.bundle import LARGEST
 schemathesis = pytest.importorskip("schemathesis")
 
 QUICK = "TRUEFIT_FUZZ" not in os.environ
-REQUESTS = 2000 if QUICK else int(os.environ["TRUEFIT_FUZZ"])
+REQUESTS = 1000 if QUICK else int(os.environ["TRUEFIT_FUZZ"])
 FROM_SCHEMA = 0.05  # of them; the rest, which are quicker to make, come from the manifests
 GROWTH = 30_000_000  # bytes that the process may grow by after the first tenth
 TOKENS = [*b'{}[]",:\\-+.eE0 19\x00\xff\xc3\n', *(b"NaN", b"null", b"true", b"1e999", b"\\ud800")]

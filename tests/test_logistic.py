@@ -159,7 +159,7 @@ def separated(rows, labels):
     return False
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(seeds, st.integers(5, 24), st.integers(0, 2))
 def test_an_estimate_is_refused_exactly_where_none_exists(seed, n_samples, noise):
     rng = np.random.default_rng(seed)

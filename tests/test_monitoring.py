@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import cases
 import numpy as np
@@ -20,7 +21,8 @@ from truefit.params import Window
 from truefit.project import InputError
 
 CHOSEN = cases.PARAMS.monitoring
-RESAMPLES = 200
+RESAMPLES = 30
+WINDOWS = {"homes": 1, "loans": 2, "machines": 2}  # that the held-out rows are enough for
 
 
 def block(name: str):
@@ -57,7 +59,7 @@ def of(found: pd.DataFrame, **wanted) -> pd.DataFrame:
     return found
 
 
-# The three shipped tables
+# Three tables
 
 
 def test_windows_follow_the_calendar_of_the_case():
@@ -65,20 +67,18 @@ def test_windows_follow_the_calendar_of_the_case():
     quarters = [f"{year}-{quarter}" for year in (2009, 2010) for quarter in (1, 2, 3, 4)]
     assert live("homes").names == quarters[:7]
     assert live("homes").windows.value_counts()["2010-3"] == 8
-    assert live("loans").windows.value_counts().to_dict() == {
-        "1": 150, "2": 150, "3": 150, "4": 150, "5": 291,
-    }  # fmt: skip
+    assert live("loans").windows.value_counts().to_dict() == {"1": 150, "2": 250}
 
 
 def test_prices_that_fall_are_seen_at_once_and_named():
     bias = of(findings("machines"), rule="bias").set_index("window")
     assert bias["value"].loc[["13", "20", "30"]].to_list() == pytest.approx(
-        [-0.04, -0.26, -0.6], abs=0.06
+        [-0.04, -0.25, -0.53], abs=0.06
     )
-    assert bias["light"].loc["13":"14"].to_list() == ["amber", "red"]
-    assert (bias["light"].loc["14":] == "red").all()
-    assert "lower than predicted" in bias["reason"]["14"]
-    assert monitoring.advice(findings("machines"), "14") == (True, bias["reason"]["14"])
+    assert bias["light"].loc["14":"15"].to_list() == ["amber", "red"]
+    assert (bias["light"].loc["15":] == "red").all()
+    assert "lower than predicted" in bias["reason"]["15"]
+    assert monitoring.advice(findings("machines"), "15") == (True, bias["reason"]["15"])
 
 
 def test_the_prices_themselves_show_nothing_in_the_first_month():
@@ -86,11 +86,11 @@ def test_the_prices_themselves_show_nothing_in_the_first_month():
     assert target == "green"
 
 
-@pytest.mark.parametrize("column", ["hd", "speed"])
-def test_larger_disks_and_faster_processors_are_named(column):
+@pytest.mark.parametrize(("column", "latest"), [("hd", 20), ("speed", 27)])
+def test_larger_disks_and_faster_processors_are_named(column, latest):
     drift = of(findings("machines"), rule="drift", subject=column)
     first = drift[drift["light"] == "red"].iloc[0]
-    assert int(first["window"]) <= 20
+    assert int(first["window"]) <= latest
     assert f"{column} has become larger" in first["reason"]
 
 
@@ -163,10 +163,9 @@ def unchanged(name: str, seed: int, windows: int) -> tuple[Baseline, Traffic]:
     )
 
 
-@pytest.mark.parametrize(("name", "windows"), [("homes", 1), ("loans", 2), ("machines", 2)])
-def test_unchanged_rows_raise_alarms_no_more_often_than_promised(name, windows):
+def test_unchanged_rows_raise_alarms_no_more_often_than_promised():
     looked, alarmed, without_adjustment = 0, 0, 0
-    for seed in range(RESAMPLES):
+    for (name, windows), seed in product(WINDOWS.items(), range(RESAMPLES)):
         found = monitoring.watch(*unchanged(name, seed, windows), block(name), CHOSEN)
         by_window = found.groupby("window")
         looked += windows
@@ -296,35 +295,34 @@ def test_the_rows_to_look_at_are_those_that_show_it():
 # The rules
 
 
-def ruled(name: str, **change) -> pd.DataFrame:
-    rules = CHOSEN.rules.model_copy(
-        update={r: getattr(CHOSEN.rules, r).model_copy(update=v) for r, v in change.items()}
-    )
-    chosen = CHOSEN.model_copy(update={"rules": rules})
-    return monitoring.watch(usual(name), live(name), block(name), chosen)
+def bias_when_ruled(windows: list[int], **change) -> pd.DataFrame:
+    """What a changed rule finds in the prices of some months."""
+    bias = CHOSEN.rules.bias.model_copy(update=change)
+    chosen = CHOSEN.model_copy(update={"rules": CHOSEN.rules.model_copy(update={"bias": bias})})
+    whole = live("machines")
+    some = whole.take(whole.windows.isin(map(str, windows)).to_numpy())
+    return of(monitoring.watch(usual("machines"), some, block("machines"), chosen), rule="bias")
 
 
 def test_patience_turns_amber_into_red_when_it_lasts():
-    bias = of(ruled("machines", bias={"red": 9.0, "patience": 4}), rule="bias")
-    assert bias["light"].to_list() == ["amber"] * 3 + ["red"] * 20
-    assert bias["in_a_row"].to_list() == list(range(1, 24))
+    bias = bias_when_ruled([13, 14, 15, 16, 17, 18], red=9.0, patience=4)
+    assert bias["light"].to_list() == ["green"] + ["amber"] * 3 + ["red"] * 2
+    assert bias["in_a_row"].to_list() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_large_effect_is_red_at_once():
-    bias = of(ruled("machines", bias={"red": 0.03, "patience": 99}), rule="bias")
-    assert bias["light"].iloc[0] == "red"
+    assert bias_when_ruled([14], red=0.03, patience=99)["light"].to_list() == ["red"]
+    assert bias_when_ruled([14], red=0.3, patience=99)["light"].to_list() == ["amber"]
 
 
 def test_what_is_too_small_to_matter_is_not_found_however_certain():
-    bias = of(ruled("machines", bias={"amber": 0.3, "red": 0.5}), rule="bias")
-    first = bias[bias["found"]].iloc[0]
-    assert int(first["window"]) > 20
-    assert (bias["q"].iloc[1:5] < 1e-6).all() and not bias["found"].iloc[1:5].any()
+    bias = bias_when_ruled([14, 15, 16, 26], amber=0.3, red=0.5)
+    assert (bias["q"] < 1e-6).all() and bias["found"].to_list() == [False, False, False, True]
 
 
 def test_what_comes_later_does_not_change_what_was_said():
     whole, traffic = findings("machines"), live("machines")
-    early = traffic.take(traffic.windows.isin(traffic.names[:5]).to_numpy())
+    early = traffic.take(traffic.windows.isin(traffic.names[:3]).to_numpy())
     said = monitoring.watch(usual("machines"), early, block("machines"), CHOSEN)
     pd.testing.assert_frame_equal(said, whole.iloc[: len(said)])
 
@@ -395,7 +393,7 @@ def test_psi_is_zero_for_equal_shares_and_the_textbook_sum_for_others():
     assert statistics.psi(10_000 * a, 10_000 * b) == pytest.approx(expected, rel=1e-3)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 60), st.integers(1, 60), st.integers(0, 60), st.integers(1, 60), st.booleans()
 )
@@ -410,7 +408,7 @@ def test_shares_are_compared_as_fisher_did(found, rows, usual_found, usual_rows,
         assert p == pytest.approx(stats.fisher_exact(table, "greater").pvalue)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=20, max_size=200), st.integers(0, 2**31))
 def test_categories_are_compared_without_cells_too_rare_for_the_test(texts, seed):
     usual, window = pd.Series(list("abcd") * 40 + ["e"] * 3), pd.Series(texts)
@@ -430,7 +428,7 @@ def test_the_ranking_of_classes_is_that_of_the_roc_curve():
     value, variance = statistics._auc_order(y, p)
     assert value == pytest.approx(2 * roc_auc_score(y, p) - 1)
     drawn = [
-        statistics._auc_order(y[at], p[at])[0] for at in rng.integers(0, 300, (1000, 300))
+        statistics._auc_order(y[at], p[at])[0] for at in rng.integers(0, 300, (400, 300))
     ]  # fmt: skip
     assert np.sqrt(variance) == pytest.approx(np.std(drawn), rel=0.15)
 

@@ -1,38 +1,48 @@
 """Plain papermill runs the notebooks, without this project's own runner."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-from conftest import copy_project
+from conftest import copy_project, environment
 
 from truefit import params
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# Each in a kernel of its own, as from the command line; but papermill is imported once for all.
+REST = """
+import json, sys
+from papermill import execute_notebook
+for source, given in json.load(sys.stdin):
+    execute_notebook(source, "out.ipynb", given, progress_bar=False)
+"""
 
 
-def papermill(copy, step, *parameters):
-    """Run a notebook of a copy from the folder beside it; it must succeed."""
-    source = copy / "notebooks" / f"{notebook_of(step)}.ipynb"
-    run = subprocess.run(
-        ["papermill", source, "out.ipynb", *parameters],
+def run(copy, command, **more):
+    """Run a command in the folder beside a copy of the project; it must succeed."""
+    ran = subprocess.run(
+        command,
         cwd=copy.parent,
-        env={**os.environ, "PATH": PATH, "TRUEFIT_PROJECT": str(copy)},
+        env=environment(TRUEFIT_PROJECT=str(copy)),
         capture_output=True,
         text=True,
         encoding="utf-8",
         timeout=600,
+        **more,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
+    assert ran.returncode == 0, ran.stderr[-3000:]
 
 
 def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path):
     copy = copy_project(tmp_path / "clone")
     quick = params.load(copy / "params.yaml").quick
+    books = []
     for step in STEPS:
-        case = [] if step in WITHOUT_CASE else ["-p", "case", "loans"]
-        papermill(copy, step, *case, "-y", json.dumps(quick.get(step, {})))
+        case = {} if step in WITHOUT_CASE else {"case": "loans"}
+        source = str(copy / "notebooks" / f"{notebook_of(step)}.ipynb")
+        books.append((source, case | quick.get(step, {})))
+    source, given = books.pop(0)
+    values = json.dumps({k: v for k, v in given.items() if k != "case"})
+    run(copy, ["papermill", source, "out.ipynb", "-p", "case", "loans", "-y", values])
+    run(copy, [sys.executable, "-c", REST], input=json.dumps(books))
     assert (copy / "models" / "loans" / "bundle" / "model.onnx").is_file()

@@ -4,7 +4,7 @@ import ast
 import json
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_params
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +21,9 @@ cases:
 """
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 SECTIONS = SHIPPED[SHIPPED.index("data_prep:\n") :]
+# Without the longest section, which may be left out and takes long to read.
+SPACES = SECTIONS[SECTIONS.index("# What a search may change") : SECTIONS.index("compute:")]
+SECTIONS = SECTIONS.replace(SPACES, "")
 
 
 @pytest.fixture
@@ -44,18 +47,28 @@ def refusal(action, *arguments):
     return sentence
 
 
+def fault(load, content):
+    """What is wrong with the block ``mine``, and stops that case alone."""
+    loaded = load(content)
+    assert list(loaded.faults) == ["mine"] and not loaded.cases
+    sentence = refusal(loaded.case, "mine")
+    assert sentence == loaded.faults["mine"]
+    return sentence
+
+
 def with_line(line):
     """The smallest file, with one more line in the block of its case."""
     return f"{BLOCK}    {line}\n{SECTIONS}"
 
 
-def test_the_shipped_file_loads():
-    shipped = params.load(ROOT / "params.yaml")
-    assert list(shipped.cases) == ["homes", "loans", "machines"]
+def test_the_shipped_file_loads(tmp_path):
+    shipped = params.load(write_params(tmp_path / "params.yaml"))
+    assert list(shipped.cases) == ["homes", "loans", "machines"] and not shipped.faults
     assert shipped.case("homes").log_target is True
     assert shipped.case("homes").production_from == 2009
     assert shipped.case("loans").positive == "bad"
     assert shipped.case("machines").table == "tests/tables/machines.csv"
+    assert not params.load(ROOT / "params.yaml").faults
 
 
 def test_a_block_needs_only_three_keys(load):
@@ -74,6 +87,7 @@ def test_a_clone_of_the_project_finds_its_own_file(clone, monkeypatch):
     ("line", "culprits"),
     [
         ("log_traget: true", ["cases.mine.log_traget", "did you mean log_target?", "True"]),
+        ("positive: [1]", ["cases.mine.positive: [1] is neither a text, a number, true nor false"]),
         ("colour: red", ["cases.mine.colour", "known: table, target, task", "'red'"]),
         ("log_target: yes", ["cases.mine.log_target is 'yes'", "boolean"]),
         ("log_target: 1", ["cases.mine.log_target is 1", "boolean"]),
@@ -96,17 +110,69 @@ def test_a_clone_of_the_project_finds_its_own_file(clone, monkeypatch):
         ("drop_rows: [{when: a > 1}]", ["cases.mine.drop_rows.0.reason is missing"]),
         ("gate: [{metric: r2}]", ["cases.mine.gate.0", "either at_least or at_most"]),
         ("gate: [{metric: r2, at_least: '0.8'}]", ["gate.0.at_least is '0.8'", "number"]),
+        ("training: {trails: 3}", ["training.trails is not a known key; did you mean trials?"]),
+        ("training: {trials: many}", ["cases.mine.training.trials is 'many'", "integer"]),
+        ("training: 3", ["cases.mine.training is 3", "dictionary"]),
+        ("training: {regression: [ridge]}", ["cases.mine.training: regression lacks dummy"]),
+        ("traning: {trials: 3}", ["cases.mine.traning is not a known key; did you mean training?"]),
+        ("serving: {batch: 300}", ["cases.mine.serving: batch is 300, and must not be above rows"]),
+        ("monitoring: {rules: {bais: {red: 1}}}", ["monitoring.rules.bais", "did you mean bias?"]),
+        ("monitoring: {rules: {bias: {red: 0}}}", ["cases.mine.monitoring.rules.bias: red is 0"]),
+        ("regression_maths: {resamples: 30}", ["cases.mine.regression_maths is not a known key"]),
+        ("search_spaces: {regression: {ridge: {alpha: {low: 1}}}}", ["ridge.alpha: give choices"]),
+    ],
+)
+def test_a_mistake_in_a_block_is_one_sentence_that_names_it(load, line, culprits):
+    sentence = fault(load, with_line(line))
+    assert sentence.startswith("params.yaml")
+    for culprit in culprits:
+        assert culprit in sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "culprits"),
+    [
         ("target: rent", ["line 6", 'duplicate key "target"', '"rent"']),
         ("title: [a", ["params.yaml, line"]),
         ("title: *a", ["line 6", "'a'"]),
         ("title: a: b", ["line 6"]),
     ],
 )
-def test_a_mistake_in_a_block_is_one_sentence_that_names_it(load, line, culprits):
+def test_what_is_no_yaml_is_one_sentence_that_names_the_line(load, line, culprits):
     sentence = refusal(load, with_line(line))
     assert sentence.startswith("params.yaml")
     for culprit in culprits:
         assert culprit in sentence
+
+
+def test_all_that_is_wrong_with_a_block_is_named_and_the_other_cases_run(load):
+    other = BLOCK.removeprefix("cases:\n").replace("mine", "good")
+    lines = ["colour: red", "log_traget: true", "map: [x]", "positive: good", "slices: {a: [2, 1]}"]
+    loaded = load(with_line("\n    ".join([*lines, "training: {trials: 0}"])) + "\n")
+    assert loaded.faults["mine"] == (
+        "params.yaml: cases.mine.colour is not a known key; known: "
+        + loaded.faults["mine"].partition("known: ")[2].partition(" (its")[0]
+        + " (its value is 'red'); cases.mine.log_traget is not a known key; did you mean "
+        "log_target? (its value is True); cases.mine.slices: the limits of a, [2.0, 1.0], must "
+        "rise; cases.mine: positive is for classification; cases.mine: map takes two columns: "
+        "east-west first, north-south second; cases.mine.training.trials is 0, but should be "
+        "greater than or equal to 1"
+    )
+    both = load(f"{with_line('colour: red')[: len(BLOCK)]}    colour: red\n{other}{SECTIONS}")
+    assert [*both.cases] == ["good"] and [*both.faults] == ["mine"]
+    assert both.case("good").target == "price"
+
+
+def test_all_that_is_wrong_outside_the_blocks_is_named(load):
+    content = (
+        (BLOCK + SECTIONS)
+        .replace("seed: 20 ", "sead: 20 ")
+        .replace("inner_folds: 3", "inner_folds: 1")
+    )
+    assert refusal(load, content) == (
+        "params.yaml: data_prep.sead is not a known key; did you mean seed? (its value is 20); "
+        "training.inner_folds is 1, but should be greater than or equal to 2"
+    )
 
 
 ONE_OF = "must say one of expect, at_least and at_most"
@@ -149,8 +215,7 @@ BOTH = "must have both change and expect, or neither"
         ("costs: {false_positive: 1}", "costs.false_negative is missing"),
         (
             "costs: {false_positve: 1, false_negative: 1}",
-            "costs.false_positve is not a known key; did you mean false_positive? (its value is 1) "
-            "(and 1 more)",
+            "costs.false_positve is not a known key; did you mean false_positive? (its value is 1)",
         ),
         ("behaviour: [{name: n}]", f"behaviour.0: 'n' {ONE_OF}"),
         ("behaviour: [{name: n, change: {a: 1}, expect: same, at_least: 1}]",
@@ -174,7 +239,7 @@ BOTH = "must have both change and expect, or neither"
 )  # fmt: skip
 def test_a_mistake_in_what_a_case_may_have_is_one_sentence(load, line, sentence):
     block = BLOCK.replace("regression", "classification\n    positive: bad")
-    found = refusal(load, f"{block}    {line}\n{SECTIONS}")
+    found = fault(load, f"{block}    {line}\n{SECTIONS}")
     where, key = "params.yaml: ", sentence.split()[0]
     if "is missing" in sentence:
         assert found == f"{where}the key cases.mine.{sentence}"
@@ -183,7 +248,7 @@ def test_a_mistake_in_what_a_case_may_have_is_one_sentence(load, line, sentence)
 
 
 def test_costs_are_for_a_classification(load):
-    sentence = refusal(load, with_line("costs: {false_positive: 1, false_negative: 2}"))
+    sentence = fault(load, with_line("costs: {false_positive: 1, false_negative: 2}"))
     assert sentence == "params.yaml: cases.mine: costs are for classification"
 
 
@@ -272,18 +337,68 @@ def test_a_mistake_in_a_section_that_may_be_left_out_is_one_sentence(load, name,
 
 
 def test_sections_that_may_be_left_out_have_defaults(load):
-    content = BLOCK + SECTIONS[: SECTIONS.index("# What a search may change")]
+    content = BLOCK + SECTIONS[: SECTIONS.index("compute:")]
     evaluation = SECTIONS[SECTIONS.index("evaluation:\n") : SECTIONS.index("# Smaller parameters")]
     found = load(content + evaluation)
     assert (found.compute.engine, found.quick) == ("local", {})
     assert found.search_spaces.regression == {}
-    assert found.quickened("training") == found.training
+    assert found.section("training", quick=True) == found.training
 
 
 def test_quick_takes_the_smaller_values_and_keeps_the_others(load):
     found = load(with_section("quick", "{training: {folds: 2}}"))
-    assert found.quickened("training") == found.training.model_copy(update={"folds": 2})
-    assert found.quickened("evaluation") == found.evaluation
+    small = found.training.model_copy(update={"folds": 2})
+    assert found.section("training", quick=True) == small
+    assert found.section("evaluation", quick=True) == found.evaluation
+
+
+OWN = """\
+    training: {trials: 20, regression: [dummy, ridge]}
+    monitoring: {rules: {bias: {red: 0.5}}}
+    search_spaces: {regression: {ridge: {alpha: {choices: [1, 2]}}}}
+"""
+
+
+def test_a_block_s_own_values_win_over_the_section_and_concern_no_other_case(load):
+    other = BLOCK.removeprefix("cases:\n").replace("mine", "other")
+    found = load(BLOCK + OWN + other + SECTIONS + SPACES)
+    assert not found.faults
+    expected = found.training.model_copy(update={"trials": 20, "regression": ["dummy", "ridge"]})
+    assert found.section("training", "mine") == expected
+    rules, usual = found.section("monitoring", "mine").rules, found.monitoring.rules
+    assert (rules.bias.red, rules.bias.amber) == (0.5, usual.bias.amber)
+    assert rules.error == usual.error
+    spaces = found.section("search_spaces", "mine").regression
+    assert {*spaces["ridge"]} == {"alpha"} and spaces["ridge"]["alpha"].choices == [1, 2]
+    assert spaces["lasso"] == found.search_spaces.regression["lasso"]
+    for section in params.OF_A_CASE:
+        assert found.section(section, "other") == getattr(found, section)
+
+
+def test_quick_is_small_whatever_a_block_says_but_a_list_of_the_block_stays(load):
+    small = "quick: {training: {trials: 2, regression: [dummy, svm]}, evaluation: {repeats: 2}}"
+    found = load(with_section("quick", small.removeprefix("quick: ")).replace(BLOCK, BLOCK + OWN))
+    quick = found.section("training", "mine", quick=True)
+    assert (quick.trials, quick.regression) == (2, ["dummy", "ridge"])
+    assert found.section("training", quick=True).regression == ["dummy", "svm"]
+    assert found.section("evaluation", "mine", quick=True).repeats == 2
+    changed = params.override("training", quick, {"trials": "3", "regression": "[dummy, lasso]"})
+    assert (changed["trials"], changed["regression"]) == (3, ["dummy", "lasso"])
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "true", "'1'", "'true'"])
+@pytest.mark.parametrize("classes", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("NO", "TRUE")])
+def test_one_and_true_mean_the_same_class_however_it_is_written(load, written, classes):
+    block = BLOCK.replace("regression", f"classification\n    positive: {written}")
+    case = load(block + SECTIONS).case("mine")
+    assert case.as_written(classes).positive == classes[1]
+
+
+@given(st.lists(st.text(), unique=True), st.text())
+def test_a_class_that_is_there_is_taken_as_it_is_written(classes, positive):
+    case = params.Case(table="t", target="y", task="classification", positive=positive)
+    assert case.as_written([*classes, positive]).positive == positive
+    assert case.as_written(classes).positive in {positive, *classes}
 
 
 @pytest.mark.parametrize(
@@ -297,14 +412,8 @@ def test_quick_takes_the_smaller_values_and_keeps_the_others(load):
         (BLOCK, "data_prep is missing"),
         (SECTIONS, "cases is missing"),
         ("cases:\n" + SECTIONS, "cases is None"),
-        (BLOCK.replace("    task: regression\n", "") + SECTIONS, "cases.mine.task is missing"),
-        (BLOCK.replace("regression", "guessing") + SECTIONS, "cases.mine.task is 'guessing'"),
-        (BLOCK.replace("mine:", "my-table:") + SECTIONS, "'my-table' cannot name a case"),
-        (BLOCK.replace("mine:", "raw:") + SECTIONS, "'raw' cannot name a case"),
-        (BLOCK.replace("mine:", "gate:") + SECTIONS, "'gate' cannot name a case"),
-        (BLOCK.replace("mine:", "claims:") + SECTIONS, "'claims' cannot name a case"),
-        (BLOCK.replace("mine:", "2024:") + SECTIONS, "cases.2024"),
-        (BLOCK.replace("regression", "classification") + SECTIONS, "needs positive"),
+        ("cases: {}\n" + SECTIONS, "cases is empty"),
+        ("cases: [mine]\n" + SECTIONS, "cases is ['mine'], but should be a valid dictionary"),
         (BLOCK + SECTIONS.replace("seed: 20 ", "seed: twenty "), "data_prep.seed is 'twenty'"),
         (BLOCK + SECTIONS.replace("seed: 20 ", "seed: 2.5 "), "data_prep.seed is 2.5"),
         (BLOCK + SECTIONS.replace("seed: 20 ", "seed: -1 "), "data_prep.seed is -1"),
@@ -321,15 +430,39 @@ def test_a_mistake_in_the_file_is_one_sentence_that_names_it(load, content, culp
     assert culprit in refusal(load, content)
 
 
-def test_a_misspelt_key_is_named_before_the_key_that_is_missing_for_it(load):
-    sentence = refusal(load, BLOCK.replace("target:", "taget:") + SECTIONS)
-    assert "cases.mine.taget is not a known key; did you mean target?" in sentence
+@pytest.mark.parametrize(
+    ("content", "culprit"),
+    [
+        ("cases:\n  mine:\n" + SECTIONS, "cases.mine is None, but should be a valid dictionary"),
+        (BLOCK.replace("    task: regression\n", "") + SECTIONS, "cases.mine.task is missing"),
+        (BLOCK.replace("regression", "guessing") + SECTIONS, "cases.mine.task is 'guessing'"),
+        (BLOCK.replace("mine:", "my-table:") + SECTIONS, "'my-table' cannot name a case"),
+        (BLOCK.replace("mine:", "raw:") + SECTIONS, "'raw' cannot name a case"),
+        (BLOCK.replace("mine:", "gate:") + SECTIONS, "'gate' cannot name a case"),
+        (BLOCK.replace("mine:", "claims:") + SECTIONS, "'claims' cannot name a case"),
+        (BLOCK.replace("mine:", "2024:") + SECTIONS, "'2024' cannot name a case"),
+        (BLOCK.replace("regression", "classification") + SECTIONS, "needs positive"),
+    ],
+)
+def test_a_block_that_is_none_is_one_sentence_for_its_own_case(load, content, culprit):
+    loaded = load(content)
+    ((name, sentence),) = loaded.faults.items()
+    assert culprit in sentence and sentence == refusal(loaded.case, name)
+
+
+def test_a_misspelt_key_is_named_and_not_the_key_that_is_missing_for_it(load):
+    sentence = fault(load, BLOCK.replace("target:", "taget:") + SECTIONS)
+    assert sentence == (
+        "params.yaml: cases.mine.taget is not a known key; did you mean target? (its value is "
+        "'price')"
+    )
 
 
 def test_an_unknown_case_lists_the_known_ones(load):
-    shipped = load(SHIPPED)
-    assert "did you mean homes?" in refusal(shipped.case, "amos")
-    assert "known: homes, loans, machines" in refusal(shipped.case, "xyz")
+    other = BLOCK.removeprefix("cases:\n").replace("mine", "loans").replace("table", "tabel")
+    loaded = load(BLOCK + other + SECTIONS)
+    assert "did you mean mine?" in refusal(loaded.case, "mien")
+    assert "known: mine, loans" in refusal(loaded.case, "xyz")
 
 
 def test_numbers_and_words_mean_what_they_mean_in_yaml_1_2(load):
@@ -358,7 +491,7 @@ def test_a_notebook_and_its_section_have_the_same_parameters(step):
         for statement in ast.parse("".join(cell["source"])).body
     }
     shipped = params.load(ROOT / "params.yaml")
-    case = {} if step in WITHOUT_CASE else {"case": next(iter(shipped.cases))}
+    case = {} if step in WITHOUT_CASE else {"case": assigned["case"]}
     expected = case | getattr(shipped, step).model_dump()
     assert assigned == expected
     assert list(assigned) == list(expected)

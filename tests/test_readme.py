@@ -6,8 +6,12 @@ import re
 import pytest
 from conftest import ROOT
 
+from truefit import params
+
 MODELS = json.loads((ROOT / "benchmarks" / "models.json").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The cases of its first table of results; a person may have taken them out.
+HEADLINES = re.findall(r"(?m)^\| (\w+) \|", README.split("| case |")[1].split("\n\n")[0])
 
 
 def row(first):
@@ -16,13 +20,16 @@ def row(first):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_the_headline_figures_are_those_of_the_verdicts():
-    for file in sorted((ROOT / "reports" / "gate").glob("*.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))["headline"]
-        *_, winner, _, value, interval = row(file.stem)
-        assert winner == found["model"]
-        assert value == f"{found['value']:.3f}"
-        assert interval == f"{found['low']:.3f} to {found['high']:.3f}"
+@pytest.mark.parametrize("case", HEADLINES)
+def test_the_headline_figures_are_those_of_the_verdicts(case):
+    file = ROOT / "reports" / "gate" / f"{case}.json"
+    if case not in params.load(ROOT / "params.yaml").cases or not file.is_file():
+        pytest.skip(f"{case} is not among the cases, or has not run")
+    found = json.loads(file.read_text(encoding="utf-8"))["headline"]
+    *_, winner, _, value, interval = row(case)
+    assert winner == found["model"]
+    assert value == f"{found['value']:.3f}"
+    assert interval == f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def test_the_costs_are_those_of_the_benchmark():

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cases import PARAMS
+from conftest import write_params
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service import MODELS, Service, models, rows, until
@@ -318,7 +319,7 @@ def test_a_log_is_read_by_one_who_may_write_nowhere(left):
     )
     root = Path(__file__).parents[1]
     folders = [left / state / "request-log" for state in STATES]
-    places = [root / "src", root / "params.yaml", bundle("machines").folder]
+    places = [root / "src", write_params(left / "params.yaml"), bundle("machines").folder]
     command = [become, *given, sys.executable, "-c", script, *places, *folders]
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", cwd="/")
     assert done.stdout == "7 ()\n" * len(STATES), done.stderr
@@ -624,7 +625,7 @@ def test_labels_of_which_none_is_known_are_refused(houses, tmp_path):
         ("homes", {"pid": [1], "sale_price": [0.0]}, "sale_price is 0 in row 1, and must be above"),
         ("homes", {"pid": ["1", None], "sale_price": [5, 6]}, "pid is missing in row 2"),
         ("homes", {"pid": [1], "price": [5]}, "has no column 'sale_price'"),
-        ("homes", {"lot": [1], "sale_price": [5]}, "neither the column pid nor the columns request"),
+        ("homes", {"lot": [1], "sale_price": [5]}, "neither the column pid nor the columns"),
         ("homes", {"pid": [1], "sale_price": [1e300]}, "sale_price is 1e+300 in row 1"),
         ("loans", {"request_id": ["r"], "row": [1], "status": ["ugly"]},
          "status is 'ugly' in row 1, and must be bad or good"),

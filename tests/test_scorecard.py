@@ -32,7 +32,8 @@ def test_there_are_28_tests_in_four_sections():
 
 @pytest.mark.parametrize("file", sorted({id.split("::")[0] for id in EVIDENCE}))
 def test_all_evidence_exists(file):
-    wanted = {id.split("::")[1] for id in EVIDENCE if id.startswith(f"{file}::")}
+    ids = (id.split("[")[0] for id in EVIDENCE)
+    wanted = {id.split("::")[1] for id in ids if id.startswith(f"{file}::")}
     assert wanted <= functions(ROOT / file)
 
 
@@ -143,6 +144,8 @@ def test_skipped(): pytest.skip("a tool is missing")
 def test_all_good(x): pass
 @pytest.mark.parametrize("x", [1, 2])
 def test_one_bad(x): assert x == 1
+@pytest.mark.parametrize("x", [1, 2])
+def test_of_two(x): assert x == 1
 @pytest.mark.parametrize("x", [])
 def test_of_no_case(x): pass
 @pytest.fixture
@@ -165,6 +168,7 @@ EXPECTED = {
     **dict.fromkeys(["skipped", "known_to_fail", "of_no_case"], "skipped"),
     "that_nobody_wrote": "missing",
 }
+CASES = {"1": "passed", "2": "failed", "3": "missing"}
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +189,10 @@ def test_an_outcome_is_that_of_all_cases_of_a_function(project, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", "elsewhere")
     wanted = [f"t/test_some.py::test_{name}" for name in EXPECTED]
     other = ["t/test_broken.py::test_x", "t/test_nowhere.py::test_x"]
+    one_case = {f"t/test_some.py::test_of_two[{x}]": found for x, found in CASES.items()}
     before = {**os.environ}
-    found = scorecard.outcomes([*wanted, *other])
-    assert found == {
+    found = scorecard.outcomes([*wanted, *other, *one_case])
+    assert found == one_case | {
         **{id: EXPECTED[id.split("test_")[-1]] for id in wanted},
         other[0]: "failed",
         other[1]: "missing",

@@ -533,3 +533,18 @@ def test_a_person_adds_a_model_in_a_few_lines(clone):
         check=False,
     )
     assert done.stdout == "huber dummy 4 alpha\n", done.stderr
+
+
+def test_a_model_may_have_fewer_trials_than_the_others():
+    spaces = {"ridge": small.RIDGE, "lasso": small.RIDGE}
+    found = small.search([*spaces], spaces=spaces, fewer_trials={"lasso": 2})
+    tried = {task.model: len(result.trials) for task, result in found.items()}
+    assert tried == {"ridge": 4, "lasso": 2}
+    with pytest.raises(InputError, match="fewer_trials names laso, which is no candidate"):
+        small.search(["ridge"], fewer_trials={"laso": 2})
+
+
+def test_a_worker_imports_nothing_that_draws():
+    script = "import sys, truefit.training.search; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"matplotlib", "IPython", "papermill"} & set(run.stdout.split())

@@ -45,7 +45,7 @@ def ask(requests, models=None):
         store = Store(models or service.models(), lambda event, **fields: None, lambda case: None)
         app = create_app(Service(store, metrics, Limits(rows=MOST), lambda event, **fields: None))
         inside = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=inside, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=inside, base_url="http://localhost") as client:
             answers = [
                 await client.request(method, path, **more) for method, path, more in requests
             ]

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from truefit import onnx_file
 from truefit.project import InputError
 
 FORMAT = 3  # of the manifest; a bundle of another format is refused
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 KINDS = {"tensor(float)": "number", "tensor(string)": "text"}
-AT_ONCE = 10_000  # rows to score in one go, so that a long table needs no more memory
+AT_ONCE = 1000  # rows to score in one go: some models need 100 kB for each meanwhile
 LARGEST = float(np.finfo(np.float32).max)  # a larger number would be infinite to the model
 
 
@@ -112,8 +113,8 @@ class Bundle:
     Raises
     ------
     InputError
-        If a file is missing or is not the one that the manifest describes, or ONNX Runtime
-        cannot run the model.
+        If a file is missing, lies elsewhere or is not the one that the manifest describes, if the
+        model has what the export does not write, or if ONNX Runtime cannot run it.
     """
 
     def __init__(self, folder: Path):
@@ -134,17 +135,30 @@ class Bundle:
             self._positive = self.manifest.classes.index(self.manifest.positive)
 
     def _content(self, name: str) -> bytes:
+        path = self.folder / name
         try:
-            return (self.folder / name).read_bytes()
+            there = path.resolve(strict=True)  # Kubernetes puts links into a bundle, within it
+            if not there.is_relative_to(self.folder.resolve()):
+                raise InputError(
+                    f"{path} is a link to {there}, outside of the bundle; put the file itself there"
+                )
+            if not there.is_file():  # a pipe would never end
+                raise InputError(f"{path} cannot be read: it is no file")
+            return there.read_bytes()
         except FileNotFoundError:
             raise InputError(
                 f"{self.folder} is not a bundle: it has no {name}; run the export first"
             ) from None
-        except OSError as error:
-            raise InputError(f"{self.folder / name} cannot be read: {error.strerror}") from None
+        except (OSError, RuntimeError) as error:  # RuntimeError if a link leads to itself
+            why = getattr(error, "strerror", None) or "it is a link to itself"
+            raise InputError(f"{path} cannot be read: {why}") from None
 
     def _checked_session(self, model: bytes):
         path = self.folder / MODEL
+        try:
+            onnx_file.check(model)
+        except onnx_file.ForeignError as error:
+            raise InputError(f"{path} has {error}; export the bundle anew") from None
         try:
             session = open_session(model)
         except Exception as error:  # ONNX Runtime has a class for each status, and no common one
@@ -231,7 +245,9 @@ def _check_answers(manifest: Manifest) -> None:
     if not names or len(set(names)) < len(names):
         raise ValueError
     if manifest.task == "classification":
-        if manifest.positive not in manifest.classes or not isfinite(manifest.threshold):
+        if manifest.positive not in (manifest.classes or ()):
+            raise ValueError
+        if manifest.threshold is None or not isfinite(manifest.threshold):
             raise ValueError
     elif manifest.classes is not None or (manifest.interval and not _is_width(manifest.interval)):
         raise ValueError
@@ -249,6 +265,8 @@ def open_session(model: bytes):
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised, and said once
+    # Not ONNX Runtime's own format, which it would know by four bytes that an ONNX file may have.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    repro = commands.add_parser("repro", help="run what has changed of the pipeline, on all cores")
+    add = repro.add_argument
+    add("targets", nargs="*", metavar="STAGE", help="with those that it needs (default: all)")
+    add("--jobs", "-j", type=_positive(int), metavar="N",
+        help="at most so many stages at once (default: as many as there are cores)")  # fmt: skip
+    add("--force", "-f", action="store_true", help="run what has not changed, too")
+    repro.set_defaults(command=_repro)
+
     quick = commands.add_parser(
         "quick", help="run every notebook with the quick parameters, in a copy"
     )
@@ -87,7 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         help="holds <case>/bundle for each case (default: the project's models)")  # fmt: skip
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    add("--host-name", action="append", default=[], metavar="NAME",
+        help="let it be asked by this name, too, beside addresses in numbers and localhost; with a "
+        "dot in front, by all names that end so; may be given more than once")  # fmt: skip
     add("--keys", type=Path, metavar="FILE", help="let in only who has one of these keys")
+    add("--private", action="store_true",
+        help="ask for a key for all but /health/live and /health/ready")  # fmt: skip
     log = serve.add_mutually_exclusive_group()
     log.add_argument("--log", type=Path, default=Path("request-log"), metavar="DIR",
                      help="keep requests and answers here (default: %(default)s)")  # fmt: skip
@@ -99,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         help="delete logs of days before (default: %(default)s)")  # fmt: skip
     add("--max-rows", type=_positive(int), default=10_000, metavar="N",
         help="rows in one request (default: %(default)s)")  # fmt: skip
-    add("--max-body", type=_positive(int), default=16, metavar="MB",
-        help="megabytes in one request (default: %(default)s)")  # fmt: skip
+    add("--max-body", type=_positive(int), default=32, metavar="MB",
+        help="megabytes in one request, or in one answer (default: %(default)s)")  # fmt: skip
     add("--timeout", type=_positive(float), default=10.0, metavar="SECONDS",
         help="to send a request, and to wait for its answer (default: %(default)s)")  # fmt: skip
     add("--drain", type=_positive(float, or_zero=True), default=5.0, metavar="SECONDS",
@@ -212,6 +225,17 @@ def _run(parsed: argparse.Namespace) -> None:
     )
 
 
+def _repro(parsed: argparse.Namespace) -> int:
+    from truefit.repro import repro
+
+    try:
+        repro(parsed.targets, jobs=parsed.jobs, force=parsed.force)
+    except KeyboardInterrupt:
+        print("truefit: interrupted; what was finished before is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
 def _quick(parsed: argparse.Namespace) -> None:
     from truefit.notebook.quick import run_quick
 
@@ -253,7 +277,8 @@ def _serve(parsed: argparse.Namespace) -> None:
 
     given = {k: v for k, v in vars(parsed).items() if k in Options.__dataclass_fields__}
     given["models"] = parsed.models or project.root() / "models"
-    serve(Options(**given | {"mask": tuple(parsed.mask)}))
+    given |= {name: tuple(given[name]) for name in ("mask", "host_name")}
+    serve(Options(**given))
 
 
 def _monitor(parsed: argparse.Namespace) -> int:
@@ -297,7 +322,9 @@ def _alerts(parsed: argparse.Namespace) -> None:
     from truefit import params
     from truefit.monitoring.prometheus import alert_rules
 
-    print(alert_rules(params.load().monitoring), end="")
+    settings = params.load()
+    own = {case: settings.section("monitoring", case) for case in settings.cases}
+    print(alert_rules(settings.monitoring, own), end="")
 
 
 def _key(parsed: argparse.Namespace) -> None:

@@ -65,7 +65,7 @@ FUNCTIONS = {
     "missing": "Missing",
     "fill": "Fill",
 }
-OPERATORS = {
+OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "Add",
     ast.Sub: "Sub",
     ast.Mult: "Mul",

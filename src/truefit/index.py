@@ -6,9 +6,8 @@ from html import escape
 
 from truefit import params, project, scorecard
 from truefit.digits import to_spread
-from truefit.notebook import all_runs, claims_of_run, label_of, page_of
 from truefit.notebook.render import markdown, page
-from truefit.project import InputError
+from truefit.steps import STEPS, all_runs, claims_of_run, label_of, page_of
 
 TITLE = "From a table to a model in production"
 ABOUT = """
@@ -16,23 +15,6 @@ Tables of data on their way from a first look to a model that can be used. Every
 pages was computed by the notebook that the page was made from; each figure of quality comes with
 an interval, on rows that nothing was fitted on.
 """
-TITLES = {
-    "data_prep": "the table, what is wrong with it, and the split",
-    "regression_maths": "what a linear model computes, each formula with numbers beside it",
-    "training": "the candidates, compared on the same folds",
-    "evaluation": "the winner on the test rows, and the gate",
-    "export": "the bundle, and the proof that it answers the same",
-    "serving": "what the service promises, refuses, costs and counts",
-    "monitoring": "the live rows, window by window: what changed, and whether it matters",
-    "maintenance": "what waiting costs, the challenger, and the way back",
-}
-# What a case has not if it fails the gate, and why in a word.
-AFTER_GATE = {
-    "export": "not exported",
-    "serving": "nothing to serve",
-    "monitoring": "nothing to watch",
-    "maintenance": "nothing to keep",
-}
 # The light of the newest window of live rows.
 LIGHTS = {
     "green": ("pass", "Live rows as usual"),
@@ -51,19 +33,12 @@ and failed. What is true stands below it; the number leads to the code and to wh
 def write_index() -> None:
     """Write ``reports/index.html`` from the verdicts and the claims of all runs.
 
-    Raises
-    ------
-    InputError
-        If a case has no verdict yet.
+    A case that has no verdict yet, or whose block is wrong, has a card that says so.
     """
     settings = params.load()
-    cards = []
-    for name, case in settings.cases.items():
-        file = project.path("reports", "gate", f"{name}.json")
-        if not file.is_file():
-            raise InputError(f"{name} has no verdict in reports/gate yet; run its evaluation first")
-        verdict = json.loads(file.read_text(encoding="utf-8"))
-        cards.append(_card(name, case, verdict))
+    cards = [_card(name, case) for name, case in settings.cases.items()]
+    cards += [_box(name, name, _badges([("fail", "Block is wrong")]) + f"<p>{escape(fault)}</p>")
+              for name, fault in settings.faults.items()]  # fmt: skip
     shared = "".join(_link(step, case) for step, case in all_runs([]))
     body = (
         markdown(f"# {TITLE}\n{ABOUT}")
@@ -75,30 +50,53 @@ def write_index() -> None:
     project.write_text(page(title=TITLE, body=body), "reports", "index.html")
 
 
-def _card(name: str, case: params.Case, verdict: dict) -> str:
-    found = verdict["headline"]
+def _card(name: str, case: params.Case) -> str:
+    file = project.path("reports", "gate", f"{name}.json")
+    about = f"<p>{escape(case.about)}</p>" if case.about else ""
+    if not file.is_file():
+        made = [(s, c) for s, c in all_runs([name]) if c and _has_page(s, c)]
+        links = "".join(_link(s, c) for s, c in made)
+        said = _badges([("", "Not evaluated yet")]) + (f"<ul>{links}</ul>" if links else "")
+        return _box(name, case.title, about + said)
+    verdict = json.loads(file.read_text(encoding="utf-8"))
+    found, passed = verdict["headline"], verdict["passed"]
     spread = found["high"] - found["low"]
     value, low, high = (to_spread(found[end], spread) for end in ("value", "low", "high"))
-    badges = [("pass", "Gate passed") if verdict["passed"] else ("fail", "Gate failed")]
-    watched = _watched(name) if verdict["passed"] else None
+    watched = _watched(name) if passed else None
+    badges = [("pass", "Gate passed") if passed else ("fail", "Gate failed")]
     badges += [LIGHTS[watched["light"]]] if watched else []
     reasons = "".join(
         f"<li>{escape(c['check'])}: {escape(c['reason'])}</li>"
         for c in verdict["checks"]
         if not c["passed"]
     )
-    links = "".join(_link(s, c, verdict["passed"]) for s, c in all_runs([name]) if c)
-    return f"""
-<section class="card" aria-labelledby="{name}">
-<h2 id="{name}">{escape(case.title or name)}</h2>
-<p>{escape(case.about)}</p>
+    links = "".join(_link(s, c, passed) for s, c in all_runs([name]) if c)
+    content = f"""{about}
 <p class="headline">{value} <small>{low} to {high}</small></p>
 <p>{found["label"]} of <code>{escape(case.target)}</code> on {verdict["rows"]:,} test rows,
 with its {found["confidence"]:.0%} interval, by <code>{found["model"]}</code>{_plainly(found)}</p>
-<p>{" ".join(f'<span class="badge {kind}">{said}</span>' for kind, said in badges)}</p>
+{_badges(badges)}
 {f"<ul>{reasons}</ul>" if reasons else ""}{_last_seen(watched, case)}
-<ul>{links}</ul>
+<ul>{links}</ul>"""
+    return _box(name, case.title, content)
+
+
+def _box(name: str, title: str, content: str) -> str:
+    """The card of a case."""
+    return f"""
+<section class="card" aria-labelledby="{escape(name)}">
+<h2 id="{escape(name)}">{escape(title or name)}</h2>
+{content}
 </section>"""
+
+
+def _badges(badges: Iterable[tuple[str, str]]) -> str:
+    each = (f'<span class="badge {kind}">{said}</span>' for kind, said in badges)
+    return f"<p>{' '.join(each)}</p>"
+
+
+def _has_page(step: str, case: str) -> bool:
+    return project.path("reports", page_of(step, case)).is_file()
 
 
 def _watched(name: str) -> dict | None:
@@ -130,10 +128,10 @@ def _plainly(found: dict) -> str:
 
 
 def _link(step: str, case: str | None, passed: bool = True) -> str:
-    label = label_of(step)
-    if step in AFTER_GATE and not passed:
-        return f"<li>{label}: {AFTER_GATE[step]}, because the gate failed</li>"
-    return f'<li><a href="{page_of(step, case)}">{label}</a>: {TITLES[step]}</li>'
+    label, about = label_of(step), STEPS[step]
+    if about.without and not passed:
+        return f"<li>{label}: {about.without}, because the gate failed</li>"
+    return f'<li><a href="{page_of(step, case)}">{label}</a>: {about.about}</li>'
 
 
 def _score() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from truefit.params import Case
+from truefit.params import Case, Costs
 
 AT_ONCE = 2_000_000  # weights in one computation, 16 MB, however many rows are tested
 HIGHER_IS_BETTER = {"r2", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
@@ -121,7 +121,7 @@ def metrics_of(case: Case) -> dict[str, Metric]:
     if case.task == "regression":
         return REGRESSION | (LOGGED if case.log_target else {})
     called = {name: _of_calls(metric, case.threshold) for name, metric in CALLS.items()}
-    costs = {} if case.costs is None else {"cost": _cost(case)}
+    costs = {} if case.costs is None else {"cost": _cost(case.costs, case.threshold)}
     return called | PROBABILITIES | costs
 
 
@@ -129,12 +129,11 @@ def _of_calls(metric: Metric, threshold: float) -> Metric:
     return lambda y, p, w: metric(y, (p >= threshold).astype(float), w)
 
 
-def _cost(case: Case) -> Metric:
+def _cost(costs: Costs, threshold: float) -> Metric:
     """What the wrong calls cost, a row on average."""
-    costs = case.costs
 
     def metric(y, p, w):
-        called = p >= case.threshold
+        called = p >= threshold
         row = np.where(called, (1 - y) * costs.false_positive, y * costs.false_negative)
         return _mean(row, w)
 

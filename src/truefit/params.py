@@ -2,8 +2,14 @@
 
 The file is read as YAML 1.2, the dialect DVC uses, so ``1e-4`` is a number and ``no`` is a text
 for both. A notebook gets typed values, never text to parse again.
+
+Blocks are read one by one: a wrong one stops its own case alone, whoever asks for it is told all
+that is wrong with it. A block may have values of its own for the parameters of a step.
 """
 
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
 from math import isfinite
@@ -15,6 +21,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -22,6 +29,7 @@ from pydantic import (
 
 from truefit import project
 from truefit.project import InputError
+from truefit.steps import STEPS, WITHOUT_CASE
 
 # Names that folders under reports/ and data/ have already.
 RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
@@ -169,6 +177,16 @@ class Case(_Strict):
             raise ValueError(f"{value!r} is neither a number nor a text")
         return value
 
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _a_class(cls, value: Any) -> Any:
+        # A class is the text of a cell; in YAML, 1 and true are none.
+        if isinstance(value, date | dict | list):
+            raise ValueError(f"{value!r} is neither a text, a number, true nor false")
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return str(value) if isinstance(value, int | float) else value
+
     @field_validator("slices")
     @classmethod
     def _rising(cls, slices: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -179,23 +197,8 @@ class Case(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Case":
-        if self.task == "classification" and self.positive is None:
-            raise ValueError("a classification needs positive: the class to be detected")
-        if self.task == "classification" and self.log_target:
-            raise ValueError("log_target is for regression")
-        if self.task == "regression" and self.positive is not None:
-            raise ValueError("positive is for classification")
-        if (self.time is None) != (self.production_from is None):
-            raise ValueError("time and production_from go together")
-        if self.learn_from is not None and self.time is None:
-            raise ValueError("learn_from needs time and production_from")
-        if len(self.map) == 1:
-            raise ValueError("map takes two columns: east-west first, north-south second")
-        if self.task == "regression" and self.costs is not None:
-            raise ValueError("costs are for classification")
-        for name in self.protected:
-            if name not in self.slices:
-                raise ValueError(f"{name!r} is protected, and must be among the slices")
+        if wrong := [*_contradictions(self)]:
+            raise ValueError("; ".join(wrong))
         return self
 
     @property
@@ -210,6 +213,16 @@ class Case(_Strict):
         if self.costs is None:
             return 0.5
         return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
+
+    def as_written(self, classes: Iterable[str]) -> "Case":
+        """This case with the positive class as the table writes it, if one of its classes is meant.
+
+        1, 1.0 and true mean the same, however they are written.
+        """
+        if self.positive is None or self.positive in (known := [*classes]):
+            return self
+        meant = [c for c in known if _meaning(c) == _meaning(self.positive)]
+        return self.model_copy(update={"positive": meant[0]}) if len(meant) == 1 else self
 
     def unit(self, column: str) -> str:
         """The column's unit in words, empty if it has none."""
@@ -228,6 +241,68 @@ class Case(_Strict):
             if column in rule.columns:
                 return [ABSENT, *rule.order] if column in self.absent else rule.order
         return None
+
+
+# What the keys of a block must agree on: which keys, when they do not, and how to say it.
+_AGREE: list[tuple[tuple[str, ...], Callable[[Case], bool], str]] = [
+    (
+        ("task", "positive"),
+        lambda c: c.task == "classification" and c.positive is None,
+        "a classification needs positive: the class to be detected",
+    ),
+    (
+        ("task", "log_target"),
+        lambda c: c.task == "classification" and c.log_target,
+        "log_target is for regression",
+    ),
+    (
+        ("task", "positive"),
+        lambda c: c.task == "regression" and c.positive is not None,
+        "positive is for classification",
+    ),
+    (
+        ("time", "production_from"),
+        lambda c: (c.time is None) != (c.production_from is None),
+        "time and production_from go together",
+    ),
+    (
+        ("learn_from", "time"),
+        lambda c: c.learn_from is not None and c.time is None,
+        "learn_from needs time and production_from",
+    ),
+    (
+        ("map",),
+        lambda c: len(c.map) == 1,
+        "map takes two columns: east-west first, north-south second",
+    ),
+    (
+        ("task", "costs"),
+        lambda c: c.task == "regression" and c.costs is not None,
+        "costs are for classification",
+    ),
+]
+
+
+def _contradictions(case: Case, unusable: Iterable[str] = ()) -> Iterator[str]:
+    """What keys of a block do not agree on, but for keys that say nothing that could be used."""
+    for keys, at_odds, said in _AGREE:
+        if not {*keys} & {*unusable} and at_odds(case):
+            yield said
+    if not {"protected", "slices"} & {*unusable}:
+        for name in case.protected:
+            if name not in case.slices:
+                yield f"{name!r} is protected, and must be among the slices"
+
+
+def _meaning(written: str) -> str | float:
+    """What a class means: 1, 1.0 and true the same, any other text itself."""
+    text = written.strip().lower()
+    if text in ("true", "false"):
+        return float(text == "true")
+    try:
+        return float(text)
+    except ValueError:
+        return written
 
 
 class DataPrep(_Strict):
@@ -253,6 +328,7 @@ class Training(_Strict):
     folds: int = Field(ge=2)
     inner_folds: int = Field(ge=2)
     trials: int = Field(ge=1)
+    fewer_trials: dict[str, Annotated[int, Field(ge=1)]]
     min_category_rows: int = Field(ge=1)
     blend: int = Field(ge=0)
     choose: Literal["best", "simplest"]
@@ -442,9 +518,9 @@ class Maintenance(_Strict):
 
 
 class Params(_Strict):
-    """The whole of ``params.yaml``."""
+    """The whole of ``params.yaml``; of the blocks, those that are right."""
 
-    cases: dict[str, Case] = Field(min_length=1)
+    cases: dict[str, Case]
     data_prep: DataPrep
     regression_maths: RegressionMaths
     training: Training
@@ -456,33 +532,60 @@ class Params(_Strict):
     search_spaces: SearchSpaces = SearchSpaces()
     compute: Compute = Compute()
     quick: dict[str, dict[str, Any]] = {}
+    _faults: dict[str, str] = PrivateAttr({})
+    _own: dict[str, dict[str, dict]] = PrivateAttr({})
 
     @model_validator(mode="after")
     def _quick_fits(self) -> "Params":
         for step in self.quick:
-            if step not in STEP_SECTIONS:
-                raise ValueError(f"quick: {_unknown(step, STEP_SECTIONS, 'step')}")
-            self.quickened(step)
+            if step not in STEPS:
+                raise ValueError(f"quick: {_unknown(step, STEPS, 'step')}")
+            self.section(step, quick=True)
         return self
 
-    def quickened(self, step: str) -> Any:
-        """The section of a step with the smaller values under ``quick:``."""
-        changed = getattr(self, step).model_dump() | self.quick.get(step, {})
-        return _validated(_section_type(step), changed, f"params.yaml: quick: {step}")
+    @property
+    def faults(self) -> dict[str, str]:
+        """What is wrong with each block that is not among ``cases``, in one sentence."""
+        return self._faults
 
     def case(self, name: str) -> Case:
-        """The block of one case; an unknown name is an ``InputError`` that lists the known ones."""
+        """The block of one case, its positive class as the table writes it once that was read.
+
+        Raises
+        ------
+        InputError
+            If there is no such block, or it is wrong.
+        """
+        if name in self._faults:
+            raise InputError(self._faults[name])
         if name not in self.cases:
             raise InputError(
-                f"{_unknown(name, self.cases, 'case')}; add a block under cases: in params.yaml"
+                f"{_unknown(name, [*self.cases, *self._faults], 'case')}; add a block under "
+                "cases: in params.yaml"
             )
-        return self.cases[name]
+        case, schema = self.cases[name], project.path("data", name, "schema.json")
+        with suppress(OSError, ValueError, KeyError):  # there is none yet, or not of this target
+            described = json.loads(schema.read_text(encoding="utf-8"))
+            return case.as_written(described["columns"][case.target]["categories"])
+        return case
+
+    def section(self, name: str, case: str | None = None, *, quick: bool = False) -> Any:
+        """A section, such as ``training``, for a case.
+
+        What the case's block says wins over the section, and over both what ``quick:`` says, if
+        that is asked for: it is there to be small. Only a list in the block stays, since it says
+        what, not how much.
+        """
+        own = self._own.get(case, {}).get(name, {})
+        small = self.quick.get(name, {}) if quick else {}
+        small = {k: v for k, v in small.items() if not isinstance(own.get(k), list)}
+        at = f"params.yaml: quick: {name}" if quick else f"params.yaml: {name}"
+        changed = _merged(_merged(getattr(self, name), own), small)
+        return _validated(_section_type(name), changed, at) if own or small else getattr(self, name)
 
 
-STEP_SECTIONS = (
-    "data_prep", "regression_maths", "training", "evaluation", "export", "serving", "monitoring",
-    "maintenance",
-)  # fmt: skip
+# The sections whose keys a block may have, too.
+OF_A_CASE = [*(step for step in STEPS if step not in WITHOUT_CASE), "search_spaces"]
 
 # What the answers of a model are called; no column that it takes may be.
 OUTPUTS = {"prediction", "label", "probability"}
@@ -497,7 +600,8 @@ def load(source: Path | None = None) -> Params:
     Raises
     ------
     InputError
-        One sentence that names the key, its value and what was expected.
+        One sentence that names each key that is wrong outside the blocks, its value and what was
+        expected. What is wrong in a block is told to those who ask for it; see `Params.case`.
     """
     source = source or project.root() / "params.yaml"
     try:
@@ -507,14 +611,41 @@ def load(source: Path | None = None) -> Params:
     raw = _parsed(text, source.name)
     if not isinstance(raw, dict):
         raise InputError(f"{source.name} holds no keys: copy it anew from the project")
-    params = _validated(Params, raw, source.name)
-    for name in params.cases:
-        if not name.isidentifier() or name in RESERVED_CASES:
-            raise InputError(
-                f"{source.name}: {name!r} cannot name a case; use letters, digits and "
-                f"underscores, and none of {', '.join(sorted(RESERVED_CASES))}"
-            )
+    blocks = raw.get("cases")
+    if blocks == {}:
+        raise InputError(f"{source.name}: cases is empty; add a block for a table")
+    apart = {"cases": {}} if isinstance(blocks, dict) else {}
+    params = _validated(Params, raw | apart, source.name)
+    for key, block in (blocks or {}).items():
+        name = str(key)
+        wrong, case, own = _block(name, block, params)
+        if wrong:
+            params._faults[name] = f"{source.name}: {'; '.join(wrong)}"
+        else:
+            params.cases[name], params._own[name] = case, own
     return params
+
+
+def _block(name: str, raw: Any, params: Params) -> tuple[list[str], Case | None, dict[str, dict]]:
+    """All that is wrong with a block; its case; and what it says of each section."""
+    at = f"cases.{name}"
+    if not name.isidentifier() or name in RESERVED_CASES:
+        return (
+            [
+                f"{name!r} cannot name a case; use letters, digits and underscores, and none of "
+                f"{', '.join(sorted(RESERVED_CASES))}"
+            ],
+            None,
+            {},
+        )
+    if not isinstance(raw, dict):
+        return [f"{at} is {raw!r}, but should be a valid dictionary"], None, {}
+    own = {key: raw[key] for key in raw if key in OF_A_CASE}
+    case, wrong = _checked(Case, {k: v for k, v in raw.items() if k not in own}, at)
+    for section, values in own.items():
+        changed = _merged(getattr(params, section), values)
+        wrong += _checked(_section_type(section), changed, f"{at}.{section}")[1]
+    return wrong, case, own
 
 
 def section(step: str, **values: Any) -> Any:
@@ -529,7 +660,19 @@ def section(step: str, **values: Any) -> Any:
 def override(step: str, defaults: BaseModel, changes: dict[str, str]) -> dict[str, Any]:
     """The section's values with some changed, each given as text in YAML and checked."""
     parsed = {name: _parsed(text, f"{step}: {name}={text!r}") for name, text in changes.items()}
-    return _validated(_section_type(step), defaults.model_dump() | parsed, step).model_dump()
+    return _validated(_section_type(step), _merged(defaults, parsed), step).model_dump()
+
+
+def _merged(base: Any, change: Any) -> Any:
+    """A section, or a part of one, with some of its keys changed.
+
+    Keys that are fixed win one by one, however deep; of names that are anybody's, such as those of
+    models, each wins as a whole.
+    """
+    if isinstance(base, BaseModel) and isinstance(change, Mapping):
+        own = dict(base)
+        return own | {key: _merged(own.get(key), value) for key, value in change.items()}
+    return base | change if isinstance(base, dict) and isinstance(change, dict) else change
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -551,28 +694,46 @@ def _section_type(step: str) -> type[BaseModel]:
     return Params.model_fields[step].annotation
 
 
-def _validated(model: type[BaseModel], raw: dict, where: str) -> Any:
+def _validated(model: type[BaseModel], raw: Any, where: str) -> Any:
+    found, wrong = _checked(model, raw)
+    if wrong:
+        raise InputError(f"{where}: {'; '.join(wrong)}")
+    return found
+
+
+def _checked(model: type[BaseModel], raw: Any, at: str = "") -> tuple[Any, list[str]]:
+    """What was read, and a sentence for each key that is wrong; one of the two is empty."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(raw), []
     except ValidationError as error:
-        # A misspelt key is also a missing one; the misspelling says more.
-        first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        more = f" (and {len(others)} more)" if others else ""
-        raise InputError(f"{where}: {_sentence(first, model)}{more}") from None
+        found = error.errors()
+    unusable = {str(part) for e in found for part in e["loc"][:1]}
+    if model is Case and unusable:
+        # Pydantic compares keys only where each by itself is right.
+        usable = {k: v for k, v in raw.items() if k in Case.model_fields and k not in unusable}
+        odd = _contradictions(Case.model_construct(**usable), unusable)
+        found += [{"type": "value_error", "loc": (), "msg": said} for said in odd]
+    # A misspelt key is also a missing one; the misspelling says more.
+    found.sort(key=lambda e: e["type"] != "extra_forbidden")
+    said = [_sentence(e, model, at) for e in found]
+    meant = {part.partition("?")[0] for text in said for part in text.split("did you mean ")[1:]}
+    pairs = zip(found, said, strict=True)
+    return None, [s for e, s in pairs if e["type"] != "missing" or e["loc"][-1] not in meant]
 
 
-def _sentence(error: dict, model: type[BaseModel]) -> str:
+def _sentence(error: dict, model: type[BaseModel], at: str) -> str:
     *parents, last = (str(part) for part in error["loc"]) if error["loc"] else ("",)
-    key = ".".join(part for part in (*parents, last) if part != "[key]")
-    value = repr(error["input"])
-    value = value if len(value) <= 60 else value[:57] + "…"
-    if error["type"] == "extra_forbidden":
-        return _unknown(key, _fields_at(model, parents), "key", last) + f" (its value is {value})"
+    key = ".".join(part for part in (at, *parents, last) if part not in ("", "[key]"))
     if error["type"] == "missing":
         return f"the key {key} is missing"
     if error["type"] == "value_error":
         message = error["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
+    value = repr(error["input"])
+    value = value if len(value) <= 60 else value[:57] + "…"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, parents) + (OF_A_CASE if model is Case and not parents else [])
+        return _unknown(key, known, "key", last) + f" (its value is {value})"
     asked = error["msg"].partition(" should ")[2].partition(" after validation")[0]
     # Whoever writes YAML knows no classes.
     return f"{key} is {value}, but should {asked.partition(' or instance of ')[0]}"

@@ -80,6 +80,38 @@ def terminal() -> Iterator[IO[str] | None]:
         yield sys.stderr if sys.stderr.isatty() else None
 
 
+def require_writable(target: Path) -> None:
+    """Make sure that a file can be written at ``target``, as far as that can be known before.
+
+    Raises
+    ------
+    InputError
+        If something is in the way; the sentence names it. A folder that is missing is not:
+        whoever writes makes it.
+    """
+    if target.is_dir():
+        raise InputError(
+            f"{shown(target)} is a folder, and a file of this name is to be written: move the "
+            "folder away, and run again"
+        )
+    above = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise InputError(
+            f"{shown(above)} is no folder, and one of this name is needed for {target.name}: move "
+            "it away, and run again"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{shown(target)} cannot be written: you have no right to write in its folder; get it, "
+            "and run again"
+        )
+
+
+def shown(file: Path) -> str:
+    """A path as people know it: from the project's folder, if it lies in it."""
+    return str(file.relative_to(root()) if file.is_relative_to(root()) else file)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes ``target`` when the block succeeds."""
@@ -94,8 +126,15 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(*parts: str) -> Iterator[Path]:
-    """Give a temporary path to write a file of the project to; see `replacing`."""
+    """Give a temporary path to write a file of the project to; see `replacing`.
+
+    Raises
+    ------
+    InputError
+        If something is in the file's place; see `require_writable`.
+    """
     target = Path(os.environ.get(STAGING_VARIABLE) or root()).joinpath(*parts)
+    require_writable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as partial:
         yield partial

@@ -24,7 +24,7 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -234,15 +234,15 @@ class Registry:
         InputError
             If there is none.
         """
-        *past, now = self._held[PRODUCTION] or [None]
-        if now is None:
+        held = self._held[PRODUCTION]
+        if not held:
             raise InputError(f"no version of {self.case} is in production")
-        for version in reversed(past):
+        for version in reversed(held[:-1]):
             if self.files(self.versions[version]):
                 return version
         raise InputError(
-            f"{self.case} has no version in production before {now}, so there is none to go back "
-            "to; put one there with promote --version"
+            f"{self.case} has no version in production before {held[-1]}, so there is none to go "
+            "back to; put one there with promote --version"
         )
 
     def stages(self, version: str) -> list[str]:
@@ -386,7 +386,7 @@ class Registry:
 
     def _wanted(self, version: str, commit: str, stage: str) -> list[tuple]:
         """The tags that put a version into a stage: action, version, stage, commit, message."""
-        found = []
+        found: list[tuple] = []
         if version not in self.versions:
             said = f"Register {self.case} {version}"
             found.append((Action.REGISTER, version, None, commit, said))
@@ -637,7 +637,7 @@ def _when(event: Event) -> str:
     return f"{event.when.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()

@@ -59,7 +59,7 @@ class Entry(_Strict):
     asks: str  # the paper's test in our words
     does: str  # what Truefit does
     commands: list[str]  # that show it
-    evidence: list[str]  # node ids of functions; all their cases must pass
+    evidence: list[str]  # node ids: of one case, or of a function, all of whose cases must pass
     people: str = ""  # what only people can do: with it, the test is manual at best
 
 
@@ -109,7 +109,7 @@ def write_scorecard() -> dict:
 
 
 def outcomes(wanted: Collection[str]) -> dict[str, Outcome]:
-    """What became of each test function, run in a process of its own from the project's folder.
+    """What became of each test, run in a process of its own from the project's folder.
 
     What failed is run once more, without the others: some of it asks real servers, and a machine
     that is busy with something else for a moment is no fault of theirs.
@@ -117,7 +117,8 @@ def outcomes(wanted: Collection[str]) -> dict[str, Outcome]:
     Parameters
     ----------
     wanted : collection of str
-        Node ids without parameters, such as ``tests/test_expressions.py::test_examples``.
+        Node ids of functions, such as ``tests/test_expressions.py::test_examples``, or of one case
+        of a function, such as ``tests/test_export.py::test_parity[homes]``.
 
     Returns
     -------
@@ -179,16 +180,16 @@ def record() -> None:
 
 
 class _Recorder:
-    """A plugin of pytest: keeps the functions that are wanted, and what became of their cases."""
+    """A plugin of pytest: keeps the tests that are wanted, and what became of their cases."""
 
     def __init__(self, wanted: Sequence[str]):
         self._cases: dict[str, dict[str, list[str]]] = {id: defaultdict(list) for id in wanted}
         self._broken: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        items[:] = [i for i in items if i.nodeid.split("[")[0] in self._cases]
+        items[:] = [item for item in items if self._wanted(item.nodeid) in self._cases]
         for item in items:
-            self._cases[item.nodeid.split("[")[0]][item.nodeid] = []
+            self._cases[self._wanted(item.nodeid)][item.nodeid] = []
 
     def pytest_collectreport(self, report) -> None:
         if report.failed:
@@ -197,7 +198,11 @@ class _Recorder:
     def pytest_runtest_logreport(self, report) -> None:
         # The preparation and the clean-up of a case count when something is wrong with them.
         if report.when == "call" or not report.passed:
-            self._cases[report.nodeid.split("[")[0]][report.nodeid].append(report.outcome)
+            self._cases[self._wanted(report.nodeid)][report.nodeid].append(report.outcome)
+
+    def _wanted(self, nodeid: str) -> str:
+        """What was asked for: this case, or its function."""
+        return nodeid if nodeid in self._cases else nodeid.split("[")[0]
 
     def outcomes(self) -> dict[str, Outcome]:
         return {id: self._outcome(id, cases) for id, cases in self._cases.items()}
@@ -224,9 +229,9 @@ def judge(sections: Sequence[Section], found: Mapping[str, Outcome]) -> dict:
         ``score``, ``most``, what it ``means``, and ``sections``: each with ``name``, ``points``
         and ``tests``, which have ``name``, ``mark`` and ``evidence`` (outcome by node id).
     """
-    judged = []
+    judged: list[dict] = []
     for section in sections:
-        tests = []
+        tests: list[dict] = []
         for entry in section.tests:
             evidence = {id: found.get(id, "missing") for id in entry.evidence}
             tests.append({"name": entry.name, "mark": _mark(entry, evidence), "evidence": evidence})

@@ -28,7 +28,7 @@ def as_numbers(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
     roles = column_roles(frame, case)["role"]
     numbers = frame[roles.index[roles == "number"]].astype("float64")
     ordered = {
-        c: frame[c].map({v: float(i) for i, v in enumerate(case.order_of(c))})
+        c: frame[c].map({v: float(i) for i, v in enumerate(case.order_of(c) or ())})
         for c in roles.index[roles == "ordered"]
     }
     return numbers.assign(**ordered)

@@ -20,6 +20,7 @@ NUMBER = rf"(?:{INTEGER}(?:\.[0-9]*)?|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 EXACT_IN_FLOAT = 2**53
 LARGEST = float(np.finfo(np.float32).max)  # the exported model computes with such numbers
 SUFFIXES = (".csv", ".parquet")
+MOST_LISTED = 12  # columns or classes in a sentence
 
 
 def collect(case: Case) -> dict[str, pd.DataFrame]:
@@ -51,6 +52,28 @@ def collect(case: Case) -> dict[str, pd.DataFrame]:
                 "test would ask what the training has told"
             )
     return tables
+
+
+def as_written(case: Case, tables: dict[str, pd.DataFrame]) -> Case:
+    """The case with its positive class as the tables write it: 1, 1.0 and true mean the same.
+
+    Raises
+    ------
+    InputError
+        If no row is positive; the sentence lists the classes that there are.
+    """
+    if case.task != "classification":
+        return case
+    counts = pd.concat([t[case.target] for t in tables.values()]).astype("str").value_counts()
+    found = case.as_written(counts.index)
+    if len(counts) and found.positive not in counts.index:
+        listed = [f"{name!r} ({n:,} rows)" for name, n in counts.head(MOST_LISTED).items()]
+        more = f" and {len(counts) - MOST_LISTED:,} more" * (len(counts) > MOST_LISTED)
+        raise InputError(
+            f"{case.table}: the target {case.target} is never {found.positive!r}, which positive "
+            f"names; its classes are {', '.join(listed)}{more}"
+        )
+    return found
 
 
 def _files(case: Case) -> dict[str, str]:
@@ -247,9 +270,9 @@ def _check_columns(frame: pd.DataFrame, name: str, case: Case, need_target: bool
                 )
 
 
-def _listed(names: pd.Index, most: int = 12) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _listed(names: pd.Index) -> str:
+    shown, more = ", ".join(names[:MOST_LISTED]), len(names) - MOST_LISTED
+    return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Series:

@@ -214,11 +214,6 @@ def _check_target(rows: pd.DataFrame, case: Case) -> None:
                 f"{where} has {len(classes)} classes, and two are supported; for a number, say "
                 "task: regression"
             )
-        if case.positive not in classes:
-            raise InputError(
-                f"{where} is never {case.positive!r}, which positive names; it is {classes[0]!r} "
-                f"or {classes[1]!r}"
-            )
     _check_known(rows, case)
     if case.log_target and (target <= 0).any():
         raise InputError(

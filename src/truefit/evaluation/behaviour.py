@@ -138,8 +138,8 @@ def _name(test: pd.DataFrame, case: Case, place: int) -> str:
 def _in_words(asked: Behaviour, before: float, after: float, case: Case) -> str:
     unit = f" {case.unit(case.target)}" if case.unit(case.target) else ""
     if asked.expect is None:
-        limit = asked.at_most if asked.at_least is None else asked.at_least
-        end = "at most" if asked.at_least is None else "at least"
+        ends = {"at least": asked.at_least, "at most": asked.at_most}
+        end, limit = next((end, limit) for end, limit in ends.items() if limit is not None)
         shown = _shown(after, abs(after - limit))
         return f"{shown}{unit}, where {end} {number(limit, ',.12g')} was asked"
     gap = abs(after - before)
@@ -208,7 +208,7 @@ def _new_numbers(
 def _new_texts(
     test: pd.DataFrame, column: str, value: str | int | float, case: Case, name: str
 ) -> tuple[pd.Series, np.ndarray]:
-    whole = isinstance(value, float) and value.is_integer()
+    whole = isinstance(value, float) and float(value).is_integer()
     text = str(int(value)) if whole else str(value)
     order = case.order_of(column)
     if order and text not in order:

@@ -833,9 +833,10 @@ def _trace_columns(step: ColumnTransformer, made: list[_Made]) -> list[_Made]:
         if len(given) != place.stop - place.start:
             raise _UntraceableError
         found[place] = given
-    if any(m is None for m in found):
+    whole = [made for made in found if made is not None]
+    if len(whole) < len(found):
         raise _UntraceableError
-    return found
+    return whole
 
 
 # ------------------------------------------------------------------------------------ in words

@@ -1,6 +1,6 @@
 """Metrics of models on rows that nothing was fitted on, and differences, with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -188,7 +188,7 @@ def telling_columns(test: pd.DataFrame, case: Case, most: int = 4) -> list[str]:
 
 
 def worst_rows(
-    test: pd.DataFrame, p: np.ndarray, case: Case, most: int, extra: list[str] = ()
+    test: pd.DataFrame, p: np.ndarray, case: Case, most: int, extra: Sequence[str] = ()
 ) -> pd.DataFrame:
     """The rows the winner gets most wrong.
 

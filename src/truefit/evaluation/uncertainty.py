@@ -640,6 +640,7 @@ def cost_curve(y: pd.Series, p: np.ndarray, case: Case) -> pd.DataFrame:
         best on some rows was chosen with their luck, so it looks better there than it is.
     """
     actual, costs = truth(y, case), case.costs
+    assert costs is not None
     values, inverse = np.unique(np.round(np.asarray(p, dtype=float), DECIMALS), return_inverse=True)
     positive = np.bincount(inverse, actual, len(values))
     negative = np.bincount(inverse, 1 - actual, len(values))

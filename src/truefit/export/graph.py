@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from truefit.onnx_file import DOMAINS
+
 OPSET = {"": 21, "ai.onnx.ml": 5}
 TYPES = {"number": TensorProto.FLOAT, "text": TensorProto.STRING}
-ML = {"LabelEncoder", "TreeEnsemble"}  # operators of ai.onnx.ml
 # The digits of an estimator's numbers. With float16 its large constants are stored so, and widened
 # when the graph is loaded; all is counted in float32.
 Precision = Literal["float64", "float32", "float16"]
@@ -113,7 +114,7 @@ class Graph:
                 operands,
                 names,
                 name=f"{kind} {count}",
-                domain="ai.onnx.ml" if kind in ML else "",
+                domain=DOMAINS[kind],  # or nobody would run it
             )
             node.attribute.extend(made)
             self._nodes.append(node)

@@ -1,6 +1,7 @@
 """The steps between the raw columns and the estimator, as operations of a graph."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -146,7 +147,7 @@ def _clusters(graph: Graph, x: str, step: Clusters) -> str:
     single = np.float32
     centred = graph.op("Sub", graph.single(x), graph.constant([step.mean_], single))
     z = graph.op("Div", centred, graph.constant([step.scale_], single))
-    distances = None
+    distances: Any = None
     for j, centres in enumerate(step.centres_.T):
         apart = graph.op("Sub", graph.column(z, j), graph.constant([centres], single))
         square = graph.op("Mul", apart, apart)

@@ -57,11 +57,15 @@ def _(model: HistGradientBoostingRegressor | HistGradientBoostingClassifier) -> 
     for (predictor,) in model._predictors:
         nodes = predictor.nodes
         leaf = nodes["is_leaf"].astype(bool)
+        left, right = (
+            np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right")
+        )
         found.append(
             Tree(
                 nodes["feature_idx"],
                 nodes["num_threshold"],
-                *(np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right")),
+                left,
+                right,
                 nodes["missing_go_to_left"].astype(bool),
                 nodes["value"],
             )
@@ -83,10 +87,10 @@ def _(model: XGBModel) -> list[Tree]:
             raise NoCounterpartError(f"{type(model).__name__} with categorical columns")
         # A leaf keeps its value where another node keeps its threshold.
         numbers = np.array(tree["split_conditions"], dtype=np.float32)
-        children = (np.array(tree[f"{side}_children"]) for side in ("left", "right"))
+        left, right = (np.array(tree[f"{side}_children"]) for side in ("left", "right"))
         feature = np.array(tree["split_indices"])
         go = np.array(tree["default_left"]).astype(bool)
-        found.append(Tree(feature, numbers, *children, go, numbers))
+        found.append(Tree(feature, numbers, left, right, go, numbers))
     return found
 
 

@@ -127,8 +127,10 @@ def _other_unit(usual: pd.Series, values: pd.Series, unit: str) -> str | None:
 def _alike(usual: pd.Series, values: pd.Series) -> bool:
     from scipy.stats import ks_2samp
 
-    # Rounding moves values that many rows share; a hundredth of them is no other distribution.
-    found = ks_2samp(usual.round(2), values.round(2), method="asymp")
+    # 60 feet are 18.288 metres, and 18.3 with one decimal: many rows share such a value.
+    decimals = next((d for d in (0, 1) if (values.round(d) == values).all()), 2)
+    found = ks_2samp(usual.round(decimals), values.round(decimals), method="asymp")
+    # What the last decimal still moves, a hundredth of the rows, is no other distribution.
     return found.statistic <= SAME or found.pvalue > 0.01
 
 

@@ -121,7 +121,8 @@ def _with_another_unit(
     ]
     for column in many:
         if known := OTHER_UNITS.get(case.unit(column.name)):
-            return column, *known[0]
+            unit, factor = known[0]
+            return column, unit, factor
     if not many:
         return None
     of = case.unit(many[0].name)
@@ -134,8 +135,8 @@ def _changed(baseline: Baseline, window: Traffic, column: str, values: pd.Series
     rows = window.rows.copy()
     rows[column] = values
     answers = pd.DataFrame({"score": baseline.bundle.score(rows)})
-    if "low" in window.answers:
-        answers["low"], answers["high"] = baseline.bundle.interval(answers["score"])
+    if ends := baseline.bundle.interval(answers["score"]):
+        answers["low"], answers["high"] = ends
     return replace(window, rows=rows, answers=answers)
 
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -49,7 +50,7 @@ class Logged(Traffic):
     shadow: pd.Series | None = None  # scores of a challenger beside the answers; NaN without one
     challenger: str | None = None  # its version
 
-    def take(self, at) -> "Logged":
+    def take(self, at) -> Self:
         """Some of the rows, by position or by a mask."""
         own = {name: getattr(self, name).loc[at].reset_index(drop=True)
                for name in ("requests", "shadow")}  # fmt: skip
@@ -258,7 +259,7 @@ class _Gathered:
         day.counts.append(entry.rows)
         shadow = entry.shadow
         columns[SHADOW] += shadow.outputs[self._answer] if shadow else [None] * entry.rows
-        day.challengers.append(shadow and shadow.version)
+        day.challengers.append(shadow.version if shadow else None)
         day.ids += entry.ids or [None] * entry.rows
         day.n += entry.rows
         if len(next(iter(columns.values()))) >= AT_ONCE:
@@ -577,6 +578,7 @@ def join(traffic: Logged, labels: Labels) -> Logged:
         If no label is for a row of the traffic.
     """
     names = traffic.ids if labels.by != BY_REQUEST[0] else traffic.requests
+    assert names is not None
     given = labels.values.index.append(pd.Index(sorted(labels.contradictory), dtype="str"))
     unknown = given[~given.isin(names)]
     if len(given) and len(unknown) == len(given):

@@ -5,6 +5,7 @@ adjusted p-value and duration of each finding; thresholds and patience, which a 
 change and to be woken by, are rules in Prometheus's own language, made from ``params.yaml``.
 """
 
+from collections.abc import Mapping
 from io import StringIO
 
 import pandas as pd
@@ -61,11 +62,23 @@ def metrics_text(findings: pd.DataFrame, case: str) -> str:
     return generate_latest(registry).decode()
 
 
-def alert_rules(settings: Monitoring) -> str:
-    """The rules of ``params.yaml`` as a file of Prometheus's rules, in YAML."""
+def alert_rules(settings: Monitoring, own: Mapping[str, Monitoring] | None = None) -> str:
+    """The rules of ``params.yaml`` as a file of Prometheus's rules, in YAML.
+
+    Parameters
+    ----------
+    settings : Monitoring
+        The section.
+    own : mapping from case to Monitoring, optional
+        The settings of each case; one that differs from the section has rules of its own.
+    """
     from ruamel.yaml import YAML
 
-    rules = [rule for name in GROUP_OF for rule in _alerts(name, settings)]
+    odd = {case: other for case, other in (own or {}).items() if other != settings}
+    others = ',case!~"' + "|".join(odd) + '"' if odd else ""
+    rules = [rule for name in GROUP_OF for rule in _alerts(name, settings, others)]
+    for case, other in odd.items():
+        rules += [r for name in GROUP_OF for r in _alerts(name, other, f',case="{case}"')]
     document = {"groups": [{"name": "monitor", "rules": [*rules, _stale()]}]}
     yaml, text = YAML(), StringIO()
     yaml.width = 1000  # an expression stays on one line
@@ -74,8 +87,9 @@ def alert_rules(settings: Monitoring) -> str:
     return HEAD + text.getvalue()
 
 
-def _alerts(name: str, settings: Monitoring) -> list[dict]:
-    rule, one = getattr(settings.rules, name), f'{{rule="{name}"}}'
+def _alerts(name: str, settings: Monitoring, cases: str) -> list[dict]:
+    """The rules of one name, for the cases that a matcher of labels takes."""
+    rule, one = getattr(settings.rules, name), f'{{rule="{name}"{cases}}}'
     amber, red, level = (f"{v:g}" for v in (rule.amber, rule.red, settings.false_alarms))
     found = f"truefit_monitor_found{one}"
     is_red = f"{found} >= {red} or {found} and truefit_monitor_in_a_row{one} >= {rule.patience}"

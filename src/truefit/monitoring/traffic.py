@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ class Traffic:
     ids: pd.Series  # what a person finds a row by
     notes: tuple[str, ...] = ()  # what was left out or is odd, in sentences
 
-    def take(self, at: Sequence[int] | np.ndarray) -> "Traffic":
+    def take(self, at: Sequence[int] | np.ndarray) -> Self:
         """Some of the rows, by position or by a mask."""
         return replace(
             self,

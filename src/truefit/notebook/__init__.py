@@ -6,7 +6,8 @@ import sys
 # every process that reads a notebook. Without the module jsonschema skips that one format.
 sys.modules.setdefault("rfc3987_syntax", None)
 
-from truefit.notebook.run import (  # noqa: E402
+from truefit.notebook.run import run, run_aside  # noqa: E402
+from truefit.steps import (  # noqa: E402
     STEPS,
     WITHOUT_CASE,
     all_runs,
@@ -14,8 +15,6 @@ from truefit.notebook.run import (  # noqa: E402
     label_of,
     notebook_of,
     page_of,
-    run,
-    run_aside,
 )
 
 __all__ = [

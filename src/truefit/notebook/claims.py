@@ -81,7 +81,7 @@ def as_printed() -> Iterator[Printed]:
     """
     ran = Printed()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, category, *_: print(_line(category, message))
+        warnings.showwarning = lambda message, category, *_, **__: print(_line(category, message))
         try:
             yield ran
         except Exception as error:

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from truefit import params, project
-from truefit.notebook.run import PINNED, STEPS, WITHOUT_CASE, NotebookError, label_of, notebook_of
+from truefit.notebook.run import PINNED, NotebookError
+from truefit.project import InputError
+from truefit.steps import STEPS, WITHOUT_CASE, label_of, notebook_of
 
 READ = ("params.yaml", "notebooks", "data/raw", "benchmarks")  # by the notebooks
 
@@ -25,6 +27,8 @@ def run_quick() -> None:
     ------
     NotebookError
         If a notebook fails; the message has the end of what papermill said.
+    InputError
+        If a block is wrong, once the other cases have run.
     """
     settings = params.load()
     with tempfile.TemporaryDirectory(prefix="truefit-") as folder:
@@ -37,15 +41,18 @@ def run_quick() -> None:
         steps = [s for s in STEPS if s not in WITHOUT_CASE]
         chains += [[(step, case) for step in steps] for case in settings.cases]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(lambda chain: [_run(copy, *run, settings) for run in chain], chains):
+            for _ in pool.map(lambda chain: [_run(copy, settings, *run) for run in chain], chains):
                 pass
+    if settings.faults:
+        raise InputError("; ".join(settings.faults.values()))
 
 
-def _run(copy: Path, step: str, case: str | None, settings: params.Params) -> None:
+def _run(copy: Path, settings: params.Params, step: str, case: str | None) -> None:
     from ruamel.yaml import YAML
 
     given = copy / f"{case}-{step}.yaml"
-    values = ({} if case is None else {"case": case}) | settings.quick.get(step, {})
+    chosen = settings.section(step, case, quick=True).model_dump()
+    values = ({} if case is None else {"case": case}) | chosen
     YAML().dump(values, given)
     started = time.perf_counter()
     book = f"{notebook_of(step)}.ipynb"

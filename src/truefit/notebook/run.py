@@ -7,7 +7,7 @@ import posixpath
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,21 +15,18 @@ from typing import IO, Any
 
 from truefit import params, project
 from truefit.notebook.normalise import normalise
+from truefit.notebook.publish import publish, undo
 from truefit.project import InputError, TruefitError
-
-# Steps in their order, with the number of their notebook.
-STEPS = {
-    "data_prep": "01",
-    "regression_maths": "02",
-    "training": "03",
-    "evaluation": "04",
-    "export": "05",
-    "serving": "06",
-    "monitoring": "07",
-    "maintenance": "08",
-}
-# Steps that are about no table of a user's: each runs once, not once for each case.
-WITHOUT_CASE = {"regression_maths"}
+from truefit.steps import (
+    STEPS,
+    WITHOUT_CASE,
+    all_runs,
+    claims_of_run,
+    label_of,
+    notebook_of,
+    page_of,
+    run_of,
+)
 
 # What would make the same computation come out differently elsewhere, pinned. The reasons:
 # threads change the order of sums, OpenBLAS and NumPy choose other kernels on other processors,
@@ -69,32 +66,6 @@ class NotebookError(TruefitError):
     """A cell failed in a way that nobody expected."""
 
 
-def notebook_of(step: str) -> str:
-    """The file name of a step's notebook, without suffix: ``03_training`` for ``training``."""
-    return f"{STEPS[step]}_{step}"
-
-
-def label_of(step: str) -> str:
-    """The name of a step for people: ``03 training``."""
-    return notebook_of(step).replace("_", " ")
-
-
-def page_of(step: str, case: str | None = None) -> str:
-    """The address of a run's page from ``reports/``: ``ames/03_training.html``."""
-    return posixpath.join(case or "", f"{notebook_of(step)}.html")
-
-
-def claims_of_run(step: str, case: str | None = None) -> str:
-    """The file in ``reports/claims`` with what a run found out about the claims in its notebook."""
-    return f"{_name(step, case)}.json"
-
-
-def all_runs(cases: Iterable[str]) -> list[tuple[str, str | None]]:
-    """Every step with every case, in order; a step without a case once, with None."""
-    named = list(cases)
-    return [(s, c) for s in STEPS for c in ([None] if s in WITHOUT_CASE else named)]
-
-
 def run(
     step: str,
     case: str | None = None,
@@ -106,8 +77,9 @@ def run(
     """Execute the notebook of a step for a case and publish all that it made.
 
     The files that the notebook writes, its report and the executed notebook are collected in a
-    staging folder, and moved to their places when the last cell has succeeded. So is the list of
-    the claims that the notebook puts to the test, if it does.
+    staging folder, and moved to their places when the last cell has succeeded: all of them or, if
+    one cannot be moved, none. So is the list of the claims that the notebook puts to the test, if
+    it does.
 
     Parameters
     ----------
@@ -116,7 +88,8 @@ def run(
     case : str, optional
         A block under ``cases:`` in ``params.yaml``; None for a step of `WITHOUT_CASE`.
     changes : mapping from name to text, optional
-        Parameters of the step to change, each written as in ``params.yaml``.
+        Parameters of the step to change, each written as in ``params.yaml``. They win over what
+        the case's block says, as that does over the step's section.
     quick : bool, optional
         Take the smaller parameters under ``quick:`` in ``params.yaml``; ``changes`` come on top.
     progress : bool, optional
@@ -130,15 +103,19 @@ def run(
     Raises
     ------
     InputError, GateError
-        If the table, the parameters or the model are not what the step can work with, or the step
-        needs a case and got none, or takes none and got one.
+        If the table, the parameters or the model are not what the step can work with; if the step
+        needs a case and got none, or takes none and got one; or if a file cannot be written.
     NotebookError
         If a cell fails otherwise; the message has the cell's error and where the partial
         notebook lies.
     """
     name, top = _step(step), project.root()
     page = page_of(name, case)
-    staging = top / ".staging" / _name(name, case)
+    staging = top / ".staging" / run_of(name, case)
+    undo(staging, top)
+    report = top / "reports" / page
+    for file in (report, report.with_suffix(".ipynb")):  # before the work, rather than after it
+        project.require_writable(file)
     about, notebook = _run_staged(name, case, changes, staging, quick, progress)
 
     from truefit.notebook.render import render
@@ -152,8 +129,8 @@ def run(
     )
     (staging / "reports" / page).write_text(html, encoding="utf-8", newline="\n")
     _write_claims(notebook, page, Path("reports", "claims", claims_of_run(name, case)), staging)
-    _publish(staging, top)
-    return top / "reports" / page
+    publish(staging, top)
+    return report
 
 
 def run_aside(
@@ -191,7 +168,7 @@ def run_aside(
         raise InputError(f"the page {page} cannot be written: it is {what}")
     name = _step(step)
     # Of this process alone: another may do the same, or run the stage.
-    staging = project.root() / ".staging" / f"{_name(name, case)}-{os.getpid()}"
+    staging = project.root() / ".staging" / f"{run_of(name, case)}-{os.getpid()}"
     try:
         about, notebook = _run_staged(name, case, changes, staging, False, progress)
     except KeyboardInterrupt:
@@ -227,7 +204,7 @@ def _run_staged(
     """Execute a notebook, all of whose files go to a fresh folder; what it is about, and itself."""
     settings = params.load()
     about = _about(step, case, settings)
-    defaults = settings.quickened(step) if quick else getattr(settings, step)
+    defaults = settings.section(step, case, quick=quick)
     values = params.override(step, defaults, dict(changes or {}))
     top = project.root()
     shutil.rmtree(staging, ignore_errors=True)
@@ -246,11 +223,6 @@ def _step(step: str) -> str:
             f"there is no step {step!r}; the steps are {', '.join(notebook_of(s) for s in STEPS)}"
         )
     return known[step]
-
-
-def _name(step: str, case: str | None) -> str:
-    """A run in one word: ``ames-03_training``."""
-    return "-".join(filter(None, (case, notebook_of(step))))
 
 
 def _about(step: str, case: str | None, settings: params.Params) -> str:
@@ -342,6 +314,7 @@ def _manager(said: IO[bytes]) -> type:
     from jupyter_client import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
+        # pyrefly: ignore[bad-override-mutable-attribute]
         async def start_kernel(self, **more: Any) -> None:
             await super().start_kernel(stderr=said, **more)
 
@@ -386,14 +359,3 @@ def pinned_environment(**more: str) -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-def _publish(staging: Path, top: Path) -> None:
-    """Move every staged file to its place, each in one step, reports last."""
-    files = sorted(f for f in staging.rglob("*") if f.is_file())
-    files.sort(key=lambda f: f.relative_to(staging).parts[0] == "reports")
-    for file in files:
-        target = top / file.relative_to(staging)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
-    shutil.rmtree(staging)

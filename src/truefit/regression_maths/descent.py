@@ -6,7 +6,7 @@ X a column of ones. Whatever the factor, the minimiser is the same; the rates th
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -24,9 +24,7 @@ class StochasticPath(NamedTuple):
     average: np.ndarray
 
 
-def loss(
-    X: np.ndarray, y: np.ndarray, coef: np.ndarray, *, scaling: Scaling = "half_mean"
-) -> float | np.ndarray:
+def loss(X: np.ndarray, y: np.ndarray, coef: np.ndarray, *, scaling: Scaling = "half_mean") -> Any:
     """The loss at one place, or at each place of a path.
 
     Parameters

@@ -39,18 +39,20 @@ def exact_least_squares(X: Iterable[Sequence], y: Iterable, *, centred: bool = T
     """
     rows = [[Fraction(v) for v in row] for row in _plain(X)]
     target = [Fraction(v) for v in _plain(y)]
-    n_features = len(rows[0])
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    n_features = len(columns)
     normal = [
-        [sum(row[i] * row[j] for row in rows) for j in range(n_features)]
-        + [sum(row[i] * t for row, t in zip(rows, target, strict=True))]
+        [_dot(column, other) for other in columns]
+        + [_dot(column, target)]
         + [Fraction(i == j) for j in range(n_features)]
-        for i in range(n_features)
+        for i, column in enumerate(columns)
     ]
     _eliminate(normal)
     coef = [row[n_features] for row in normal]
-    fitted = [sum(a * b for a, b in zip(row, coef, strict=True)) for row in rows]
-    rss = sum((t - f) ** 2 for t, f in zip(target, fitted, strict=True))
-    origin = sum(target) / len(target) if centred else 0
+    residual = [t - _dot(row, coef) for row, t in zip(rows, target, strict=True)]
+    rss = _dot(residual, residual)
+    origin = sum(target, Fraction()) / len(target) if centred else Fraction()
+    away = [t - origin for t in target]
     variance = rss / (len(rows) - n_features)
     return ExactFit(
         coef=coef,
@@ -58,7 +60,7 @@ def exact_least_squares(X: Iterable[Sequence], y: Iterable, *, centred: bool = T
             _root(variance * normal[j][n_features + 1 + j]) for j in range(n_features)
         ],
         residual_sd=_root(variance),
-        r_squared=1 - rss / sum((t - origin) ** 2 for t in target),
+        r_squared=1 - rss / _dot(away, away),
         rss=rss,
     )
 
@@ -118,6 +120,10 @@ def _eliminate(rows: list[list[Fraction]]) -> None:
         for i, row in enumerate(rows):
             if i != k and row[k] != 0:
                 rows[i] = [a - row[k] * b for a, b in zip(row, rows[k], strict=True)]
+
+
+def _dot(a: list[Fraction], b: list[Fraction]) -> Fraction:
+    return sum((x * y for x, y in zip(a, b, strict=True)), Fraction())
 
 
 def _root(value: Fraction) -> Decimal:

@@ -12,21 +12,21 @@ from secrets import token_hex
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import msgspec
 from starlette.routing import Route, Router
 
 from truefit.project import InputError
 from truefit.serving import openapi, v2
 from truefit.serving.challenger import CHALLENGER, CHAMPION
 from truefit.serving.keys import Keys
+from truefit.serving.limits import LARGE_ONES, SMALL, Limits, Room, Size, encode
 from truefit.serving.metrics import Metrics
+from truefit.serving.names import Names
 from truefit.serving.problems import Problem, shown
 from truefit.serving.request_log import Entry, RequestLog, now
 from truefit.serving.served import Answers, Served, contributions
 from truefit.serving.store import Store
 from truefit.serving.trial import Trial, Turn, key_of, nobody
 
-SMALL = 65_536  # bytes of a body that always finds room
 FEW_ROWS = 50  # up to which the model runs where it is called: a thread costs more
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 JSON, PROBLEM = b"application/json", b"application/problem+json"
@@ -41,16 +41,7 @@ POLICY = (
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 )
 PAGE = files("truefit.serving") / "page"
-encode = msgspec.json.Encoder().encode
-
-
-class Limits(NamedTuple):
-    """What a client may ask for."""
-
-    rows: int = 10_000
-    body: int = 16_000_000  # bytes
-    seconds: float = 10.0  # to wait for an answer
-    waiting: int = 8  # bodies of the largest size that may be in memory at once
+DRAIN = "truefit.drain"  # of a scope: what to await until the answer has left the service
 
 
 class Reply(NamedTuple):
@@ -65,19 +56,24 @@ class Reply(NamedTuple):
 class Call:
     """One request: what was sent, and what is known of it for the log."""
 
-    __slots__ = ("scope", "receive", "id", "api", "case", "rows", "version", "held")
+    __slots__ = ("scope", "receive", "headers", "id", "api", "case", "rows", "version",
+                 "_body", "size", "held")  # fmt: skip
 
     def __init__(self, scope: dict, receive: Callable, api: str):
         self.scope, self.receive, self.api = scope, receive, api
+        self.headers = dict(scope["headers"])  # by name in lower case
         self.id, self.case, self.rows, self.version = "", "", None, None
-        self.held = 0  # bytes of its body in memory
+        self._body, self.size = b"", 0
+        self.held = 0  # bytes of the room that it takes up
 
-    def header(self, name: bytes) -> bytes | None:
-        """The value of a header, by its name in lower case."""
-        for known, value in self.scope["headers"]:
-            if known == name:
-                return value
-        return None
+    def keep(self, body: bytes) -> None:
+        """Keep the body until it is read."""
+        self._body, self.size = body, len(body)
+
+    def body(self) -> bytes:
+        """The body, once: who reads it is the last to hold it."""
+        body, self._body = self._body, b""
+        return body
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -100,6 +96,10 @@ class Service:
         None lets everyone in.
     trial : Trial, optional
         None leaves challengers alone.
+    names : Names, optional
+        By which it may be asked.
+    private : bool
+        Whether pages, documents and metrics need a key, too.
     """
 
     def __init__(
@@ -111,11 +111,15 @@ class Service:
         log: RequestLog | None = None,
         keys: Keys | None = None,
         trial: Trial | None = None,
+        names: Names | None = None,
+        private: bool = False,
     ):
         self.store, self.metrics, self.limits = store, metrics, limits
         self._say, self.log, self.keys, self.trial = say, log, keys, trial
+        self._names, self.private = names or Names(), private
         self.draining = False
-        self._bodies = 0  # bytes in memory
+        self._room = Room(LARGE_ONES * limits.body)
+        self._described: tuple[tuple, Reply, Reply] | None = None
         self._ids = partial(next, count())
         self._id_start = token_hex(6)
         # One thread: a second would only wait for the first one's processor.
@@ -132,6 +136,7 @@ class Service:
         call.id = self._request_id(call)
         self.metrics.in_flight += 1
         try:
+            self._names.check(call.headers, scope["method"])
             if self.keys and not open:
                 self._check_key(call)
             reply = await handler(call)
@@ -145,24 +150,30 @@ class Service:
             reply = self._problem(problem, call)
         finally:
             self.metrics.in_flight -= 1
-            self._bodies -= call.held
-        await self._send(reply, call, send)
-        seconds = perf_counter() - started
-        self.metrics.answered(call.case, call.api, reply.status, seconds)
+        try:
+            await self._send(reply, call, send)
+            self._count(reply.status, call, perf_counter() - started)
+            if call.held > SMALL and (drain := scope.get(DRAIN)):
+                await drain()  # the answer is in memory for as long as nobody reads it
+        finally:
+            self._room.give(call.held)
+
+    def _count(self, status: int, call: Call, seconds: float) -> None:
+        self.metrics.answered(call.case, call.api, status, seconds)
         self._say(
-            "request", request_id=call.id, method=scope["method"], path=scope["path"],
-            status=reply.status, seconds=round(seconds, 6), case=call.case or None,
+            "request", request_id=call.id, method=call.scope["method"], path=call.scope["path"],
+            status=status, seconds=round(seconds, 6), case=call.case or None,
             rows=call.rows, version=call.version,
         )  # fmt: skip
 
     def _request_id(self, call: Call) -> str:
-        sent = call.header(b"x-request-id")
+        sent = call.headers.get(b"x-request-id")
         if sent and REQUEST_ID.fullmatch(sent):
             return sent.decode()
         return f"{self._id_start}-{self._ids()}"
 
     def _check_key(self, call: Call) -> None:
-        kind, _, key = (call.header(b"authorization") or b"").partition(b" ")
+        kind, _, key = call.headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not self.keys.accept(key.strip()):
             problem = Problem(401, "send a key that is known: Authorization: Bearer KEY")
             problem.headers.append((b"www-authenticate", b"Bearer"))
@@ -204,15 +215,12 @@ class Service:
         call.case, call.version = name, served.version
         return served
 
-    async def _body(self, call: Call) -> bytes:
-        """The whole body, within the limits of size and time."""
-        most = self.limits.body
-        kind = call.header(b"content-type")
-        if kind and kind.partition(b";")[0].strip().lower() != JSON:
-            raise Problem(415, f"the body must be application/json, and is {shown(_text(kind))}")
-        if (coding := call.header(b"content-encoding")) and coding.lower() != b"identity":
-            raise Problem(415, "the body must not be compressed")
-        if int(call.header(b"content-length") or 0) > most:
+    async def _read(self, call: Call) -> None:
+        """Keep the whole body, within the limits of size, time and room."""
+        most, room = self.limits.body, self._room
+        _check_kind(call)
+        declared = int(call.headers.get(b"content-length", 0))
+        if declared > most:
             raise _too_large(most)
         parts, size, more = [], 0, True
         while more:
@@ -221,23 +229,38 @@ class Service:
                 raise Problem(408, "the body did not come whole, or not in time")
             parts.append(message["body"])
             size, more = size + len(parts[-1]), message["more_body"]
-            self._bodies += size - call.held
-            call.held = size
             if size > most:
                 raise _too_large(most)
-            if self._bodies > self.limits.waiting * most and size > SMALL:
-                raise Problem(503, "too many large requests at once; try again")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if size > SMALL and call.held <= SMALL:
+                wanted = (declared or most) - call.held
+                await room.take(wanted, self.limits.seconds / 2)
+                call.held += wanted
+            elif size > call.held:
+                room.add(size - call.held)
+                call.held = size
+        room.give(call.held - size)
+        call.held = size
+        call.keep(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    async def _run(self, work: Callable, few: bool) -> Any:
-        """The result of some work, in the thread of large ones unless it is small."""
-        if few:
-            return work()
-        try:
-            async with asyncio.timeout(self.limits.seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except TimeoutError:
-            raise Problem(503, "the answer takes too long; send fewer rows, or try later") from None
+    async def _run(self, call: Call, served: Served, work: Callable[[], bytes]) -> Reply:
+        """What some work answers, in the thread of large ones unless the body is small."""
+        if _is_small(call, served):
+            body = work()
+        else:
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    loop = asyncio.get_running_loop()
+                    body = await loop.run_in_executor(self._thread, work)
+            except TimeoutError:
+                call.body()
+                raise Problem(
+                    503, "the answer takes too long; send fewer rows, or try later"
+                ) from None
+        self._room.give(call.held)
+        call.held = 0
+        self._room.add(len(body))
+        call.held = len(body)
+        return Reply(body)
 
     def _answer(
         self, call: Call, served: Served, columns: list, n: int, ids: Any, name: str | None = None
@@ -276,7 +299,7 @@ class Service:
             entry = Entry(call.case, now(), call.id, call.version, call.rows, named, inputs,
                           answers.outputs, role)  # fmt: skip
         if turn and turn.drawn:
-            self.trial.shadow(turn, columns, entry, call.held)
+            self.trial.shadow(turn, columns, entry, call.size)
         elif entry:
             self.log.add(entry)
 
@@ -284,38 +307,45 @@ class Service:
 
     async def predict(self, call: Call) -> Reply:
         """Predictions for one record or many."""
-        served, body = self._served(call), await self._body(call)
+        served = self._served(call)
+        await self._read(call)
 
         def work() -> bytes:
-            columns, n, ids = served.records.read(body, self.limits.rows)
+            columns, n, ids = served.records.read(call.body(), self.limits.rows)
             by, answers, role = self._answer(call, served, columns, n, ids)
             said = {"case": call.case, "version": by.version, "request_id": call.id}
             if role:
                 said["model_role"] = role
-            return encode(said | {"predictions": by.predictions(answers, ids)})
+            rows = Size(self.limits.body).listed(partial(by.predictions, answers, ids), n)
+            return encode(said | {"predictions": rows})
 
-        return Reply(await self._run(work, _is_small(body, served)))
+        return await self._run(call, served, work)
 
     async def explain(self, call: Call) -> Reply:
         """What moved the prediction for one record."""
-        served, body = self._served(call), await self._body(call)
+        served = self._served(call)
+        await self._read(call)
 
         def work() -> bytes:
-            columns, n, ids = served.records.read(body, self.limits.rows)
+            columns, n, ids = served.records.read(call.body(), self.limits.rows)
             if n > 1:
                 raise Problem(422, f"one record is explained at a time, and these are {n}")
             served.answer(columns, n)  # refuses what cannot be scored
             row = {c.name: v for c, (v,) in zip(served.bundle.inputs, columns, strict=True)}
+            by, found = served, None
             said = {"case": call.case, "version": served.version, "request_id": call.id}
             if self.trial and (pair := self.trial.pair(served)):
                 key = key_of(served, columns, ids, _sent_id(call))
                 by, found = self.trial.explained(pair, columns, row, key)
                 call.version = by.version
                 role = CHAMPION if by is served else CHALLENGER
-                return encode(said | {"version": by.version, "model_role": role} | found)
-            return encode(said | contributions(served, row))
+                said |= {"version": by.version, "model_role": role}
+            found = found or contributions(served, row)
+            moved = found["contributions"]
+            listed = Size(self.limits.body).listed(moved.__getitem__, len(moved))
+            return encode(said | found | {"contributions": listed})
 
-        return Reply(await self._run(work, few=False))
+        return await self._run(call, served, work)
 
     async def cases(self, call: Call) -> Reply:
         """What is served."""
@@ -360,14 +390,16 @@ class Service:
 
     async def infer(self, call: Call) -> Reply:
         """Predictions for tensors."""
-        served, body = self._served(call), await self._body(call)
+        served = self._served(call)
+        await self._read(call)
 
         def work() -> bytes:
-            request, columns, n = v2.read(body, served, self.limits.rows)
+            request, columns, n = v2.read(call.body(), served, self.limits.rows)
             by, answers, role = self._answer(call, served, columns, n, None, request.id)
-            return encode(v2.response(request, by, answers, call.id, role))
+            size = Size(self.limits.body)
+            return encode(v2.response(request, by, answers, call.id, role, size))
 
-        return Reply(await self._run(work, _is_small(body, served)))
+        return await self._run(call, served, work)
 
     async def server_metadata(self, call: Call) -> Reply:
         """Name, version and extensions, of which there are none."""
@@ -410,19 +442,28 @@ class Service:
 
         return handler
 
-    def _document(self) -> dict:
-        described = [served.description for served in self.store.current.values()]
-        return openapi.document(described, keys=bool(self.keys), max_rows=self.limits.rows)
+    def _descriptions(self) -> tuple[Reply, Reply]:
+        """The API for programs and for people, written once for each set of versions."""
+        current = self.store.current
+        versions = tuple((case, served.version) for case, served in current.items())
+        if self._described is None or self._described[0] != versions:
+            document = openapi.document(
+                [served.description for served in current.values()],
+                keys=bool(self.keys), private=self.private, max_rows=self.limits.rows,
+            )  # fmt: skip
+            # The page has its style in it, so its policy names it.
+            policy = POLICY[1].replace(b"style-src 'self'", b"style-src 'unsafe-inline'")
+            page = Reply(openapi.page(document).encode(), HTML, 200, ((POLICY[0], policy),))
+            self._described = versions, Reply(encode(document)), page
+        return self._described[1:]
 
     async def openapi(self, call: Call) -> Reply:
         """The API for programs."""
-        return Reply(encode(self._document()))
+        return self._descriptions()[0]
 
     async def docs(self, call: Call) -> Reply:
-        """The API for people; its style is in the page, so the policy names it."""
-        policy = POLICY[1].replace(b"style-src 'self'", b"style-src 'unsafe-inline'")
-        page = openapi.page(self._document()).encode()
-        return Reply(page, HTML, 200, ((POLICY[0], policy),))
+        """The API for people."""
+        return self._descriptions()[1]
 
     async def nothing(self, call: Call) -> Reply:
         """For a path that no route takes."""
@@ -475,14 +516,15 @@ def create_app(service: Service) -> Router:
     def route(path: str, handler: Handler, method: str = "GET", **more: Any) -> Route:
         return Route(path, Endpoint(service, handler, method, **more))
 
-    s, v1, v2_, free = service, {"api": "v1"}, {"api": "v2"}, {"open": True}
+    s, v1, v2_, health = service, {"api": "v1"}, {"api": "v2"}, {"open": True}
+    free = {"open": not service.private}
     models = ["/v2/models/{case}", "/v2/models/{case}/versions/{version}"]
     routes = [
         # The busiest first: they are tried in this order.
         route("/v1/cases/{case}/predict", s.predict, "POST", **v1),
         *(route(m + "/infer", s.infer, "POST", **v2_) for m in models),
-        route("/health/live", s.live, **free),
-        route("/health/ready", s.ready, **free),
+        route("/health/live", s.live, **health),
+        route("/health/ready", s.ready, **health),
         route("/metrics", s.metrics_text, **free),
         route("/v1/cases", s.cases, **v1),
         route("/v1/cases/{case}", s.case, **v1),
@@ -502,13 +544,29 @@ def create_app(service: Service) -> Router:
         route("/openapi.json", s.openapi, **free),
     ]
     # Without Starlette's own middleware, so that every answer is made, counted and logged here.
-    missing = Endpoint(service, service.nothing, None, open=True)
+    missing = Endpoint(service, service.nothing, None, **free)
     return Router(routes, redirect_slashes=False, default=missing)
 
 
-def _is_small(body: bytes, served: Served) -> bool:
+def _is_small(call: Call, served: Served) -> bool:
     """Whether a body is answered quicker than a thread is asked to."""
-    return len(body) < FEW_ROWS * 20 * len(served.bundle.inputs)
+    return call.size < FEW_ROWS * 20 * len(served.bundle.inputs)
+
+
+def _check_kind(call: Call) -> None:
+    """Raise a Problem unless a body is JSON, and says so.
+
+    No page of another site can send that without asking first. Clients of the inference protocol
+    leave it out, and may, as they are no browsers, which always say where a page lies.
+    """
+    kind = call.headers.get(b"content-type", b"")
+    browser = b"origin" in call.headers or b"sec-fetch-site" in call.headers
+    may_lack = call.api == "v2" and not browser
+    if kind.partition(b";")[0].strip().lower() != JSON and (kind or not may_lack):
+        is_ = f"is {shown(kind.decode('latin-1'))}" if kind else "the request does not say so"
+        raise Problem(415, f"the body must be application/json, and {is_}")
+    if call.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Problem(415, "the body must not be compressed")
 
 
 def _too_large(most: int) -> Problem:
@@ -517,11 +575,8 @@ def _too_large(most: int) -> Problem:
 
 def _sent_id(call: Call) -> str | None:
     """The request id that the client sent, if it is one."""
-    return call.id if (call.header(b"x-request-id") or b"").decode("latin-1") == call.id else None
-
-
-def _text(header: bytes) -> str:
-    return header.decode("latin-1")
+    sent = call.headers.get(b"x-request-id", b"").decode("latin-1")
+    return call.id if sent == call.id else None
 
 
 def _where(error: Exception) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 from threading import Lock
+from time import monotonic
 
 import numpy as np
 from prometheus_client import (
@@ -24,6 +25,7 @@ from truefit.serving.served import Answers, Served
 
 # Seconds: from what one row takes to what a client waits for.
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+FRESH = 0.1  # seconds
 APART = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)  # shares, or probabilities
 
 
@@ -68,6 +70,7 @@ class Metrics:
             "truefit_shadow_dropped", "Requests that the challenger had no time for.", ["case"],
             **to,
         )  # fmt: skip
+        self._text, self._written = b"", -FRESH
         self._predictions = Predictions()
         self.registry.register(self._predictions)
         # Looking a label set up takes longer than adding to it.
@@ -95,8 +98,8 @@ class Metrics:
         self._rows(case).inc(len(answers.scores))
         if role == CHAMPION:  # the limits of the histogram are its own
             self._predictions.add(served, answers.scores)
-        for warned in answers.warnings:
-            self.warnings.labels(case, warned.column, warned.kind).inc()
+        for unlike in answers.unlike:
+            self.warnings.labels(case, unlike.column.name, unlike.kind).inc(len(unlike.rows))
 
     def met(self, case: str, role: str) -> None:
         """Count a request by the role of the model that answered it."""
@@ -107,8 +110,13 @@ class Metrics:
         self._predictions.differed(case, far)
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
-        return generate_latest(self.registry)
+        """All of it in Prometheus's text format, as it was at most `FRESH` seconds ago.
+
+        Writing it takes as long as many predictions, and whoever asks for it needs no key.
+        """
+        if monotonic() - self._written > FRESH:
+            self._text, self._written = generate_latest(self.registry), monotonic()
+        return self._text
 
 
 class Bins:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 LARGEST = (2 - 2**-23) * 2.0**127  # a larger number would be infinite to the model
 JSON = "application/json"
-POSTED = (400, 404, 408, 413, 415, 422, 503)  # what may be wrong with a request with a body
+POSTED = (400, 403, 404, 408, 413, 415, 422, 503)  # what may be wrong with a request with a body
 PROBLEM = "application/problem+json"
 ROLES = ["champion", "challenger"]
 # Of the Open Inference Protocol
@@ -18,12 +18,13 @@ DATATYPES += [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 6
 PROBLEMS = {
     400: "The body is not JSON.",
     401: "The key is missing or wrong.",
-    403: "The service was started without keys, so nobody may change what it serves.",
+    403: "A page of another site sent the request, or what it asks for needs a service with keys.",
     404: "There is no such case, or none with this version.",
     408: "The body takes too long to arrive.",
     409: "There is no bundle to go back to.",
-    413: "The body is too large, or has too many rows.",
-    415: "The body is not `application/json`, or it is compressed.",
+    413: "The body or its answer is too large, or there are too many rows.",
+    415: "The body is not `application/json`, or does not say so, or is compressed.",
+    421: "The service does not go by the name that the request has as its `Host`.",
     422: "The body is JSON, and not what the case takes: `detail` says what is wrong, "
     "`row` and `column` where.",
     503: "The service cannot answer now; it can be asked again.",
@@ -35,11 +36,15 @@ Every answer has the header `x-request-id`: the request's own, where it sends on
 is answered as `application/problem+json` (RFC 9457)."""
 KEYS = """\
 What is under `/v1` and `/v2`, but for its health, needs a key, as `Authorization: Bearer KEY`."""
+PRIVATE = """\
+All but `/health/live` and `/health/ready` needs a key, as `Authorization: Bearer KEY`."""
 STYLE = (Path(__file__).parent / "page" / "page.css").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"  # in examples; a person puts their own in its place
 
 
-def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
+def document(
+    cases: list[dict], *, keys: bool, private: bool = False, max_rows: int = 10_000
+) -> dict:
     """Describe the service for the cases it serves.
 
     Parameters
@@ -48,6 +53,8 @@ def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
         Each as ``GET /v1/cases/{case}`` answers.
     keys : bool
         Whether the service wants a key under ``/v1`` and ``/v2``.
+    private : bool
+        Whether it wants one for all but its health.
     max_rows : int
         The most records of one request.
 
@@ -127,22 +134,23 @@ def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
                 f"{name}_rollback",
                 "Go back to the bundle before this one",
                 _answer(_rolled_back(), "The bundle that answers now."),
-                problems=(404, 409) if keys else (403,),
+                problems=(403, 404, 409) if keys else (403,),
             )
         }
     paths |= _inference_protocol(cases) | _health_and_metrics()
     if keys:
         for path, methods in paths.items():
-            for described in methods.values() if _needs_key(path) else ():
+            for described in methods.values() if _needs_key(path, private) else ():
                 described["security"] = [{"key": []}]
                 described["responses"]["401"] = _problem_answer(401)
+    said_of_keys = PRIVATE if private else KEYS
     security = {"key": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Truefit",
             "version": "1",
-            "description": f"{INTRODUCTION}\n\n{KEYS}" if keys else INTRODUCTION,
+            "description": f"{INTRODUCTION}\n\n{said_of_keys}" if keys else INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -158,7 +166,7 @@ def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
                 "description": "Version 2, over REST: one tensor a column, of shape [n] or "
                 "[n, 1]; null is a gap.",
             },
-            {"name": "Operations", "description": "Health and metrics. They need no key."},
+            {"name": "Operations", "description": "Health and metrics."},
         ],
         "paths": paths,
         "components": {
@@ -176,7 +184,9 @@ def document(cases: list[dict], *, keys: bool, max_rows: int = 10_000) -> dict:
     }
 
 
-def _needs_key(path: str) -> bool:
+def _needs_key(path: str, private: bool) -> bool:
+    if private:
+        return not path.startswith("/health")
     return path.startswith(("/v1", "/v2")) and not path.startswith("/v2/health")
 
 
@@ -185,7 +195,7 @@ def _operation(
 ) -> dict:
     """One method of a path; ``answers`` are those that went well."""
     said = {"tags": [tag], "operationId": name, "summary": summary}
-    problems_said = {str(status): _problem_answer(status) for status in problems}
+    problems_said = {str(status): _problem_answer(status) for status in (*problems, 421)}
     return said | more | {"responses": answers | problems_said}
 
 
@@ -572,7 +582,6 @@ def _tensors(case: dict) -> dict:
 
 
 def _health_and_metrics() -> dict:
-
     return {
         "/health/live": {
             "get": _operation(

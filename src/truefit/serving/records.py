@@ -12,6 +12,7 @@ import msgspec
 
 from truefit.bundle import Column
 from truefit.project import InputError
+from truefit.serving.limits import check_values
 from truefit.serving.problems import Problem, shown
 
 # msgspec's messages end in the place, if it is not the whole body: "… - at `$[3].speed`".
@@ -86,6 +87,7 @@ class Records:
         Problem
             400 for what is not JSON, 413 for too many records, 422 for wrong ones.
         """
+        check_values(body, most, len(self._inputs))
         many = body.lstrip()[:1] == b"["
         try:
             rows = self._many.decode(body) if many else [self._one.decode(body)]
@@ -98,7 +100,7 @@ class Records:
         if len(rows) > most:
             raise too_many(len(rows), most)
         values = [msgspec.structs.astuple(row) for row in rows]
-        columns = list(zip(*values, strict=True))
+        columns: list[Sequence] = list(zip(*values, strict=True))
         ids = columns.pop() if self._has_id else ()
         named = sum(v is not msgspec.UNSET for v in ids)
         # Each key has a colon; so if there are no more of them than keys, no key came twice.

@@ -1,14 +1,18 @@
 """What was asked and answered, kept for monitoring: one SQLite file a case and day.
 
 A request costs the service an entry in a queue; a thread writes. Whatever happens to the disk, the
-predictions go on, and what could not be kept is counted.
+predictions go on, and what could not be kept is counted. Nobody but the service's own user can look
+into the folder.
 """
 
+import os
 import queue
+import re
 import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +22,10 @@ import msgspec
 from truefit.project import InputError
 
 SCHEMA = 2  # of the tables; a reader may refuse another
-WAITING = 50_000_000  # bytes that may wait for the disk; beyond them entries are dropped
-PAUSE = 0.05  # seconds in which entries gather
+WAITING = 16_000_000  # bytes that may wait for the disk; beyond them entries are dropped
+PAUSE = 0.05  # seconds in which entries gather …
+MOMENT = 4_000_000  # … or until there are so many bytes of them: SQLite copies what it is given
+DAY = re.compile(r"(\d{4}-\d\d-\d\d)\.sqlite(-\w+)?")  # names of files
 EXACT = "CASE typeof(value) WHEN 'real' THEN json(printf('%!.17g', value)) ELSE value END"
 # A file of an older schema has the same table and other views, so it needs new views alone.
 TABLES = f"""
@@ -113,7 +119,7 @@ class RequestLog:
     mask : iterable of str
         Columns that are not kept.
     keep_days : int
-        Files of days before are deleted.
+        Files of days before are deleted, as far as the clock can be believed.
 
     Raises
     ------
@@ -129,15 +135,16 @@ class RequestLog:
         mask: Iterable[str] = (),
         keep_days: int = 30,
     ):
+        self.folder = folder
+        self._lost, self._say = lost, say
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
         except OSError as error:
             raise InputError(
                 f"the request log {folder} cannot be made ({error.strerror}); name another folder "
                 "with --log, or do without: --no-log"
             ) from None
-        self.folder = folder
-        self._lost, self._say = lost, say
+        self._close_to_others()
         self._mask, self._keep_days = frozenset(mask), keep_days
         self._waiting = 0  # bytes not yet written
         self._lock = threading.Lock()
@@ -172,11 +179,13 @@ class RequestLog:
             if entries[-1] is not None:
                 # Many in one transaction cost the disk as much as one.
                 threading.Event().wait(PAUSE)
-                while entries[-1] is not None and not self._queue.empty():
+                size = len(entries[0][-1])
+                while entries[-1] is not None and size < MOMENT and not self._queue.empty():
                     entries.append(self._queue.get())
+                    size += len(entries[-1][-1]) if entries[-1] else 0
             going = entries[-1] is not None
             by_file = defaultdict(list)
-            for case, day, record in entries[: None if going else -1]:
+            for case, day, record in filter(None, entries):
                 by_file[case, day].append(record)
             for (case, day), records in by_file.items():
                 self._write(case, day, records)
@@ -221,7 +230,9 @@ class RequestLog:
             if opened[:2] == (file, _inode(file)):
                 return opened[-1]
             self._open.pop(case)[-1].close()
-        file.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(file.parent)
+        # SQLite gives the files beside it the same mode.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(file)
         try:
             _prepare(connection)
@@ -232,16 +243,71 @@ class RequestLog:
         self._delete_old(day)
         return connection
 
+    def _files(self) -> list[tuple[date, Path]]:
+        """The files of all cases, also of those that are asked no more, with their days."""
+        found = []
+        for file in sorted(self.folder.glob("*/*.sqlite*")):
+            if name := DAY.fullmatch(file.name):
+                with suppress(ValueError):  # no day of a calendar
+                    found.append((date.fromisoformat(name[1]), file))
+        return found
+
     def _delete_old(self, today: date) -> None:
-        """Of all cases: one that is asked no more must not keep what it has for ever."""
-        first = date.fromordinal(max(1, today.toordinal() - self._keep_days)).isoformat()
-        for file in self.folder.glob("*/????-??-??.sqlite*"):
+        files = self._files()
+        first = _first_to_keep({day for day, _ in files}, today, self._keep_days)
+        for day, file in files:
             try:
-                if file.name[:10] < first:
+                if day < first:
                     file.unlink(missing_ok=True)
             except OSError as error:
                 said = {"file": str(file), "reason": error.strerror}
                 self._say("old request log not deleted", level="error", **said)
+
+    def _close_to_others(self) -> None:
+        """Take from others what an earlier version let them read."""
+        files = [file for _, file in self._files()]
+        folders = {file.parent for file in files}
+        if all(p in folders or (p.is_dir() and not [*p.iterdir()]) for p in self.folder.iterdir()):
+            folders.add(self.folder)  # else it is a folder of other things, too
+        for path in (*folders, *files):
+            try:
+                mode = 0o700 if path in folders else 0o600
+                if not path.is_symlink() and path.stat().st_mode & 0o777 != mode:
+                    path.chmod(mode)
+            except OSError as error:
+                said = {"file": str(path), "reason": error.strerror}
+                self._say("request log open to others", level="error", **said)
+
+
+def _first_to_keep(days: set[date], today: date, keep_days: int) -> date:
+    """The first day that is kept, by a clock that may be wrong.
+
+    A clock that is wrong by years when the service starts must not cost the log. So where the days
+    of the log jump by more than are kept, they are counted from the day before the jump, until the
+    log has borne the clock out for as long as days are kept.
+
+    Parameters
+    ----------
+    days : set of date
+        That the log has.
+    today : date
+        By the clock.
+    keep_days : int
+    """
+    known = believed = today
+    for day in sorted((day for day in days if day <= today), reverse=True):
+        if (known - day).days > keep_days:
+            if (today - known).days < keep_days:
+                believed = day
+            break
+        known = day
+    return date.fromordinal(max(1, believed.toordinal() - keep_days))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder that its owner alone can look into, unless it is there already."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def now() -> datetime:

@@ -1,5 +1,6 @@
 """A bundle, with all that answering needs made once."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import isfinite
@@ -16,14 +17,30 @@ NONE = ()  # warnings of most rows: one for all
 FEW = 4  # rows up to which a loop is quicker than NumPy
 
 
-class Warned(NamedTuple):
-    """A value unlike any in training."""
+class Unlike(NamedTuple):
+    """Values of a column that are unlike any in training.
 
-    row: int  # from 0
-    column: str
+    They may be as many as there are values, so each gets its sentence only when it is written.
+    """
+
+    column: Column
     kind: str  # below, above or unseen
-    value: Any
-    reason: str
+    rows: Sequence[int]  # from 0, in order
+    values: Sequence
+
+    def warning(self, value: Any) -> dict:
+        """What the API says of one of them."""
+        return {"column": self.column.name, "value": value, "reason": self._reason(value)}
+
+    def _reason(self, value: Any) -> str:
+        if self.kind == "unseen":
+            return f"{shown(value)} is a category that training did not see"
+        end, most = (
+            (self.column.minimum, "smallest")
+            if self.kind == "below"
+            else (self.column.maximum, "largest")
+        )
+        return f"{value:.10g} is {self.kind} {end:.10g}, the {most} in training"
 
 
 class Answers(NamedTuple):
@@ -31,7 +48,7 @@ class Answers(NamedTuple):
 
     outputs: dict[str, list]
     scores: np.ndarray
-    warnings: list[Warned]
+    unlike: list[Unlike]
 
 
 class Served:
@@ -84,35 +101,32 @@ class Served:
             422 if a number is larger than the model can take or makes its answer infinite, or a
             text is empty that never was.
         """
-        warnings: list[Warned] = []
+        unlike: list[Unlike] = []
         feed: dict[str, Sequence] = {}
         for column, values in zip(self.bundle.inputs, columns, strict=True):
             if column.type == "number" and n > FEW:
                 values = np.array(values, dtype=np.float64)
-                _look_at_many(column, values, warnings)
+                unlike += _look_at_many(column, values)
             elif column.type == "number":
-                _look_at_few(column, values, warnings)
+                unlike += _look_at_few(column, values)
             else:
-                self._look_at_texts(column, values, warnings)
+                unlike += self._look_at_texts(column, values)
             feed[column.name] = values
         scores = self.bundle.score(feed)
         if not isfinite(scores.sum()):
             _refuse_infinite(scores)
-        return Answers(self._outputs(scores), scores, warnings)
+        return Answers(self._outputs(scores), scores, unlike)
 
-    def _look_at_texts(self, column: Column, values: Sequence, warnings: list) -> None:
+    def _look_at_texts(self, column: Column, values: Sequence) -> list[Unlike]:
         seen = self._seen[column.name]
         if seen.issuperset(values):  # as nearly always
-            return
-        for row, value in enumerate(values):
-            if value in seen or value is None:
-                continue
-            if value:
-                said = f"{shown(value)} is a category that training did not see"
-                warnings.append(Warned(row, column.name, "unseen", value, said))
-            elif not column.nullable:  # an empty text is a gap, as in a table
-                said = f"row {row + 1}: {column.name} must not be empty: no training row was"
-                raise Problem(422, said, row=row + 1, column=column.name)
+            return []
+        if not column.nullable and "" not in seen and "" in values:  # a gap, as in a table
+            row = values.index("") + 1
+            said = f"row {row}: {column.name} must not be empty: no training row was"
+            raise Problem(422, said, row=row, column=column.name)
+        odd = [row for row, value in enumerate(values) if value and value not in seen]
+        return [Unlike(column, "unseen", odd, [values[row] for row in odd])] if odd else []
 
     def _outputs(self, scores: np.ndarray) -> dict[str, list]:
         listed = scores.tolist()
@@ -124,9 +138,9 @@ class Served:
             return {"prediction": listed, "low": low.tolist(), "high": high.tolist()}
         return {"prediction": listed}
 
-    def predictions(self, answers: Answers, ids: list | None) -> list[dict]:
-        """The answers row by row, as the API gives them."""
-        outputs = answers.outputs
+    def predictions(self, answers: Answers, ids: list | None, some: slice) -> list[dict]:
+        """The answers to some of the rows, row by row, as the API gives them."""
+        outputs = {name: values[some] for name, values in answers.outputs.items()}
         if classes := self.manifest.classes:
             positive = self.manifest.positive
             (other,) = (c for c in classes if c != positive)
@@ -141,11 +155,14 @@ class Served:
             ]
         else:
             rows = [{"prediction": p, "warnings": NONE} for p in outputs["prediction"]]
-        for warned in answers.warnings:
-            said = {"column": warned.column, "value": warned.value, "reason": warned.reason}
-            rows[warned.row]["warnings"] += (said,)
+        for unlike in answers.unlike:
+            first, end = (bisect_left(unlike.rows, row) for row in (some.start, some.stop))
+            for at in range(first, end):
+                rows[unlike.rows[at] - some.start]["warnings"] += (
+                    unlike.warning(unlike.values[at]),
+                )
         if ids:
-            rows = [{"id": id} | row for id, row in zip(ids, rows, strict=True)]
+            rows = [{"id": id} | row for id, row in zip(ids[some], rows, strict=True)]
         return rows
 
     @cached_property
@@ -176,26 +193,32 @@ def _known(struct: Any) -> dict:
     return {k: v for k, v in fields.items() if v is not None and v != "" and v is not False}
 
 
-def _look_at_few(column: Column, values: Sequence, warnings: list) -> None:
-    low, high = column.minimum, column.maximum
+def _look_at_few(column: Column, values: Sequence) -> list[Unlike]:
+    low, high, found = column.minimum, column.maximum, []
     for row, value in enumerate(values):
         if value is None or (low is not None and low <= value <= high):
             continue
         if not abs(value) <= LARGEST:
             raise _too_large(column, row, value)
         if low is not None:
-            warnings.append(_out_of_range(column, row, value))
+            found.append(Unlike(column, "below" if value < low else "above", [row], [value]))
+    return found
 
 
-def _look_at_many(column: Column, values: np.ndarray, warnings: list) -> None:
+def _look_at_many(column: Column, values: np.ndarray) -> list[Unlike]:
     with np.errstate(invalid="ignore"):
         beyond = np.abs(values) > LARGEST
         if beyond.any():
             at = int(beyond.argmax())
             raise _too_large(column, at, values[at].item())
-        if column.minimum is not None:
-            odd = np.flatnonzero((values < column.minimum) | (values > column.maximum))
-            warnings += [_out_of_range(column, int(at), values[at].item()) for at in odd]
+        if column.minimum is None:
+            return []
+        odd = {"below": values < column.minimum, "above": values > column.maximum}
+    return [
+        Unlike(column, kind, np.flatnonzero(there).tolist(), values[there].tolist())
+        for kind, there in odd.items()
+        if there.any()
+    ]
 
 
 def _refuse_infinite(scores: np.ndarray) -> None:
@@ -208,14 +231,6 @@ def _refuse_infinite(scores: np.ndarray) -> None:
 def _too_large(column: Column, row: int, value: float) -> Problem:
     said = f"row {row + 1}: {column.name} is {value:g}, and no number may be beyond {LARGEST:.1e}"
     return Problem(422, said, row=row + 1, column=column.name)
-
-
-def _out_of_range(column: Column, row: int, value: float) -> Warned:
-    below = value < column.minimum
-    kind, end, most = ("below", column.minimum, "smallest") if below else (
-        "above", column.maximum, "largest")  # fmt: skip
-    said = f"{value:.10g} is {kind} {end:.10g}, the {most} in training"
-    return Warned(row, column.name, kind, value, said)
 
 
 # Why an answer is what it is

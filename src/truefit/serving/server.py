@@ -7,6 +7,7 @@ import gc
 import logging
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import httptools
@@ -14,13 +15,15 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from truefit.project import InputError
-from truefit.serving.app import Limits, Service, create_app
+from truefit.serving.app import DRAIN, Service, create_app
 from truefit.serving.keys import Keys
+from truefit.serving.limits import Limits
 from truefit.serving.logs import flush_often, say
 from truefit.serving.metrics import Metrics
+from truefit.serving.names import Names
 from truefit.serving.request_log import RequestLog
 from truefit.serving.store import Store
-from truefit.serving.trial import Trial
+from truefit.serving.trial import Mode, Trial
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
 HEAD = 65_536  # bytes of a request's first line and headers
@@ -35,12 +38,14 @@ class Options:
     models: Path
     host: str = "127.0.0.1"
     port: int = 8000
+    host_name: tuple[str, ...] = ()  # by which it may be asked, beside addresses and localhost
     keys: Path | None = None
+    private: bool = False  # nothing but its health without a key
     log: Path | None = None
     mask: tuple[str, ...] = ()
     keep_days: int = 30
     max_rows: int = 10_000
-    max_body: int = 16  # megabytes
+    max_body: int = 32  # megabytes, of an answer as well
     timeout: float = 10.0  # seconds
     drain: float = 5.0  # seconds
     watch: float = 1.0  # seconds
@@ -54,10 +59,12 @@ def serve(options: Options) -> None:
     Raises
     ------
     InputError
-        If a bundle, the keys or the log cannot be used, the address is taken, or a challenger
-        is given two parts to play.
+        If a bundle, the keys or the log cannot be used, the address is taken, options contradict
+        each other, or a name is none.
     """
     mode, share = _trial(options)
+    if options.private and not options.keys:
+        raise InputError("--private lets in only who has a key; name their file with --keys")
     _share_memory()
     flush_often()
     metrics = Metrics()
@@ -67,13 +74,14 @@ def serve(options: Options) -> None:
     )
     _check_mask(store, options.mask)
     listening = _listen(options.host, options.port)
+    names = Names((*options.host_name, *_own_name(options.host)))
     log = None
     if options.log:
         log = RequestLog(options.log, metrics.lost.inc, say, options.mask, options.keep_days)
     metrics.serve(store.current)
     trial = Trial(mode, share, store, metrics, say, log) if mode else None
     limits = Limits(options.max_rows, options.max_body * 1_000_000, options.timeout)
-    service = Service(store, metrics, limits, say, log, keys, trial)
+    service = Service(store, metrics, limits, say, log, keys, trial, names, options.private)
     if options.watch:
         store.watch(options.watch)
     server = Server(service, options)
@@ -90,13 +98,21 @@ def serve(options: Options) -> None:
         say("stopped")
 
 
-def _trial(options: Options) -> tuple[str | None, float]:
+def _trial(options: Options) -> tuple[Mode | None, float]:
     """What challengers are for, and their share of the requests."""
-    shares = {"shadow": options.shadow, "canary": options.canary}
+    shares: dict[Mode, float | None] = {"shadow": options.shadow, "canary": options.canary}
     given = [(mode, share) for mode, share in shares.items() if share is not None]
     if len(given) > 1:
         raise InputError("--shadow and --canary are two ways to use a challenger; give one of them")
     return given[0] if given else (None, 0.0)
+
+
+def _own_name(host: str) -> list[str]:
+    """The name that a service listens by, unless it is an address in numbers."""
+    with contextlib.suppress(ValueError):
+        ip_address(host)
+        return []
+    return [host]
 
 
 def _share_memory() -> None:
@@ -213,6 +229,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[DRAIN] = self.flow.drain  # pyrefly: ignore[bad-typed-dict-key]
         self._timer.cancel()
         self._start_timer()
 
@@ -241,9 +258,9 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
         self._reading.cancel()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        super().connection_lost(error)
+        super().connection_lost(exc)
 
     def _start_timer(self) -> None:
         self._head = 0

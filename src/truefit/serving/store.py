@@ -81,7 +81,7 @@ class Store:
         for manifest in sorted(self.folder.glob(f"*/{place}/{MANIFEST}")):
             if (case := manifest.parts[-3]).startswith("."):
                 continue  # what is being copied, or a revision that a link names
-            looks = []
+            looks: list[tuple | None] = []
             for name in (MANIFEST, MODEL):
                 try:
                     status = os.stat(manifest.with_name(name))
@@ -168,9 +168,9 @@ class Store:
     def _leave(self, case: str, why: str, version: str | None = None) -> None:
         """Go on without a challenger, if there is one, or if its version is named."""
         pair = self.pairs.get(case)
-        if pair or version:
+        version = version or (pair.challenger.version if pair else None)
+        if version:
             self.pairs = {c: p for c, p in self.pairs.items() if c != case}
-            version = version or pair.challenger.version
             self._say("challenger left", case=case, version=version, reason=why)
 
     def _swap(self, case: str, served: Served) -> None:

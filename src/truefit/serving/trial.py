@@ -15,9 +15,10 @@ from truefit.serving.request_log import Entry, RequestLog
 from truefit.serving.served import Answers, Served, contributions
 from truefit.serving.store import Store
 
+Mode = Literal["canary", "shadow"]
 PERSON = b"truefit canary"
 WAITING = 1000  # requests that may wait for the challenger
-BYTES = 32_000_000  # of their bodies
+BYTES = 8_000_000  # of their bodies, which are several times as large once they are read
 PATIENCE = 0.02  # seconds that one waits at most for a moment without answers
 PAUSE = 0.001  # seconds between two looks for one
 END = 2.0  # seconds for what waits when the service stops
@@ -85,7 +86,7 @@ class Trial:
 
     def __init__(
         self,
-        mode: Literal["canary", "shadow"],
+        mode: Mode,
         share: float,
         store: Store,
         metrics: Metrics,

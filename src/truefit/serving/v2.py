@@ -6,11 +6,11 @@ Tensors are JSON; the extension for binary ones is not offered.
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from truefit.bundle import Column
+from truefit.serving.limits import Size, check_values
 from truefit.serving.problems import Problem, shown
 from truefit.serving.records import WORDS, lax, not_json, repeated_key, too_many, unreadable
 from truefit.serving.served import Answers, Served
@@ -28,23 +28,20 @@ class Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: msgspec.Raw
-    parameters: dict[str, Any] | None = None
 
 
 class Wanted(msgspec.Struct):
     """An output that a request asks for."""
 
     name: str
-    parameters: dict[str, Any] | None = None
 
 
 class Request(msgspec.Struct):
-    """An inference request."""
+    """An inference request; parameters are not looked at, here and in its parts."""
 
     inputs: list[Tensor]
     id: str | None = None
     outputs: list[Wanted] | None = None
-    parameters: dict[str, Any] | None = None
 
 
 _request = msgspec.json.Decoder(Request)
@@ -62,6 +59,7 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
         400 if it is no request of this protocol, 413 for too many rows, 422 if its tensors are
         not what the model takes.
     """
+    check_values(body, most, len(served.bundle.inputs))
     try:
         request = _request.decode(body)
     except msgspec.ValidationError as error:
@@ -77,16 +75,14 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
         name = shown(found["name"]) if found.keys() >= {"name", "datatype"} else None
         said = f"the input {name}" if name else "an object"
         raise Problem(422, f"{said} has the key {shown(key)} twice; send it once")
-    for wanted in request.outputs or ():
-        if wanted.name not in outputs_of(served):
-            known = ", ".join(outputs_of(served))
-            raise Problem(422, f"there is no output {shown(wanted.name)}; there are {known}")
+    _check_outputs(request, served)
     tensors = {}
     for tensor in request.inputs:
         if tensor.name in tensors:
             raise Problem(422, f"the input {shown(tensor.name)} is there twice; send it once")
         tensors[tensor.name] = tensor
-    columns, n = [], None
+    columns: list[Sequence] = []
+    n = None
     for column in served.bundle.inputs:
         if column.name not in tensors:
             raise Problem(422, f"the input {column.name} is missing", column=column.name)
@@ -100,7 +96,17 @@ def read(body: bytes, served: Served, most: int) -> tuple[Request, list[Sequence
         columns.append(values)
     for name in tensors:
         raise Problem(422, f"the input {shown(name)} is not known to this model; leave it out")
-    return request, columns, n
+    return request, columns, n or 0
+
+
+def _check_outputs(request: Request, served: Served) -> None:
+    names = [wanted.name for wanted in request.outputs or ()]
+    for name in names:
+        if name not in outputs_of(served):
+            known = ", ".join(outputs_of(served))
+            raise Problem(422, f"there is no output {shown(name)}; there are {known}")
+        if names.count(name) > 1:
+            raise Problem(422, f"the output {name} is asked for twice; ask for it once")
 
 
 def _keys(request: Request) -> int:
@@ -205,11 +211,16 @@ def outputs_of(served: Served) -> dict[str, str]:
 
 
 def response(
-    request: Request, served: Served, answers: Answers, request_id: str, role: str | None = None
+    request: Request,
+    served: Served,
+    answers: Answers,
+    request_id: str,
+    role: str | None,
+    size: Size,
 ) -> dict:
     """The answer, with the outputs that the request asks for."""
     wanted = [w.name for w in request.outputs or ()] or list(answers.outputs)
-    types = outputs_of(served)
+    types, n = outputs_of(served), len(answers.scores)
     return {
         "model_name": served.manifest.case,
         "model_version": served.version,
@@ -218,9 +229,9 @@ def response(
         "outputs": [
             {
                 "name": name,
-                "shape": [len(answers.scores), 1],
+                "shape": [n, 1],
                 "datatype": types[name],
-                "data": answers.outputs[name],
+                "data": size.listed(answers.outputs[name].__getitem__, n),
             }
             for name in wanted
         ],

@@ -1,23 +1,8 @@
 """Candidates by name, the preparation that each needs, and a search that compares them."""
 
-from truefit.training.compare import (
-    best,
-    blend_weights,
-    build_blend,
-    complete,
-    failures,
-    final_models,
-    fit_all,
-    fold_scores,
-    lead_by_fold,
-    leaderboard,
-    leaderboard_table,
-    linear_effects,
-    one_standard_error,
-    out_of_fold,
-    plot_folds,
-    winner_of,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from truefit.training.preparation import (
     RARE,
     Clusters,
@@ -50,16 +35,36 @@ from truefit.training.search import (
     search_all,
 )
 from truefit.training.shelf import BLEND, SHELF, Candidate, build, unwrap
-from truefit.training.study import (
-    chosen_settings,
-    cost_and_gain,
-    learning,
-    plot_learning,
-    plot_trace,
-    plot_validation,
-    trace,
-    validation,
-)
+
+if TYPE_CHECKING:
+    from truefit.training.compare import (
+        best,
+        blend_weights,
+        build_blend,
+        complete,
+        failures,
+        final_models,
+        fit_all,
+        fold_scores,
+        lead_by_fold,
+        leaderboard,
+        leaderboard_table,
+        linear_effects,
+        one_standard_error,
+        out_of_fold,
+        plot_folds,
+        winner_of,
+    )
+    from truefit.training.study import (
+        chosen_settings,
+        cost_and_gain,
+        learning,
+        plot_learning,
+        plot_trace,
+        plot_validation,
+        trace,
+        validation,
+    )
 
 __all__ = [
     "ALL_ROWS",
@@ -117,3 +122,12 @@ __all__ = [
     "validation",
     "winner_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What draws is imported when it is asked for: a worker of a search does without."""
+    for module in ("compare", "study") if name in __all__ else ():
+        found = import_module(f"{__name__}.{module}")
+        if hasattr(found, name):
+            return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,9 @@ class _EarlierFirst:
     the nearest would be decided by rounding errors, and differently in a copy of the model.
     """
 
+    n_neighbors: int
+    _fit_X: np.ndarray  # noqa: N815
+
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
         """Find the nearest training rows, nearest first; see `sklearn.neighbors`."""
         check_is_fitted(self)

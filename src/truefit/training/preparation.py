@@ -5,6 +5,7 @@ an estimator learns from it: a tree never learns to tell apart what the bundle c
 arithmetic after that is in float64.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -389,7 +390,7 @@ def prepare(
     numbers = make_pipeline(
         *gaps, RoundToFloat32(UNSEEN if kind == "plain" else 0.0), *tails, *scale
     )
-    steps: list[tuple[str, Any, list[str]]] = [
+    steps: list[tuple[str, Any, Sequence[str]]] = [
         ("number", numbers, kinds["number"]),
         ("ordered", make_pipeline(fill(kinds["ordered"]), ranks, *gaps, *scale), kinds["ordered"]),
         ("category", make_pipeline(fill(kinds["category"]), rare, one_hot), kinds["category"]),

@@ -8,14 +8,14 @@ it (Varma and Simon, Bias in error estimation when using cross-validation for mo
 """
 
 import gc
-import hashlib
 import os
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +25,15 @@ import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_limits
 
-from truefit import project
-from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, predictions, truth
+from truefit import closure, project
+from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, truth
 from truefit.params import Case, Compute, Space, Training
 from truefit.project import InputError
-from truefit.training.preparation import TargetScale, prepare
-from truefit.training.shelf import OF_PREPARATION, build, candidate, estimator
+from truefit.training.preparation import Preparation, TargetScale, prepare
+from truefit.training.shelf import OF_PREPARATION, SHELF, build, candidate, estimator
 
 ALL_ROWS = 0  # the number of the fold that holds nothing out
 MOST_ROUNDS = 1000  # of boosting, in a search
@@ -41,13 +42,12 @@ STARTUP = 3  # trials before TPE and the pruner trust what they have seen
 DIGITS = 3  # significant ones of a setting: what a person would write down
 WAIT = 10  # seconds for a Dask cluster to answer
 STORE = ".searches"
-# What a result depends on, beside the data, the parameters and this package's code.
-LIBRARIES = ("scikit-learn", "xgboost-cpu", "lightgbm", "optuna", "numpy", "scipy", "pandas")
-# Keys of a case's block that change no search.
+# Keys of a case's block, and of the section, that change no search. A test holds them to it.
 OF_OTHERS = {
     *("table", "title", "about", "source", "caution", "units", "map", "drop_rows", "blank"),
-    *("drop_repeats", "slices", "protected", "costs", "behaviour", "gate"),
+    *("drop_repeats", "slices", "protected", "behaviour", "gate"),
 }
+OF_THE_CHOICE = {"regression", "classification", "blend", "choose"}
 
 
 class Task(NamedTuple):
@@ -109,7 +109,8 @@ def search(
         others, Algorithms for Hyper-Parameter Optimization, 2011), and a trial is given up when
         its running mean is worse than the median of those before it.
     settings : Training
-        ``trials``, ``inner_folds``, ``min_category_rows`` and ``seed`` (of the models).
+        ``trials``, ``fewer_trials``, ``inner_folds``, ``min_category_rows`` and ``seed``
+        (of the models).
     seed : int
         Of the inner folds and of the draws.
 
@@ -120,9 +121,10 @@ def search(
     """
     if not case.clusters:
         space = {name: values for name, values in space.items() if name != "n_clusters"}
-    bench = _Bench(model, rows, case, settings, seed)
+    bench = _Bench(model, _folds(rows, held, case, settings, seed))
     trials, best, failure = [], None, None
-    for params, study, trial in _proposals(model, case.task, space, settings.trials, seed):
+    most = min(settings.trials, settings.fewer_trials.get(model, settings.trials))
+    for params, study, trial in _proposals(model, case.task, space, most, seed):
         try:
             outcome = bench.score(params, trial)
             state = "pruned" if outcome is None else "complete"
@@ -138,14 +140,7 @@ def search(
     if best is None:
         raise failure
     _, inner, params = best
-    predicted = np.empty(0)
-    if len(held):
-        fitted = built(model, rows, case, params, settings).fit(
-            rows.drop(columns=case.target), rows[case.target]
-        )
-        # A view of one column, or float32, would be another file than the same numbers read back.
-        predicted = _finite(np.array(predictions(fitted, held, case), dtype=float))
-    return Found(params, trials, inner, predicted)
+    return Found(params, trials, inner, bench.predict_held(params) if len(held) else np.empty(0))
 
 
 def _finite(predicted: np.ndarray) -> np.ndarray:
@@ -168,69 +163,110 @@ def built(
     )
 
 
-class _Bench:
-    """The inner folds of one search, prepared once for all trials that prepare alike."""
+class _Folds:
+    """The rows of a search: what is fitted and what is predicted, prepared once for all models."""
 
-    def __init__(self, model: str, rows: pd.DataFrame, case: Case, settings: Training, seed: int):
-        self.model, self.case, self.settings = model, case, settings
-        self.X, self.y = rows.drop(columns=case.target), rows[case.target]
-        self.folds = deal(self.y, case, folds=settings.inner_folds, seed=seed)
-        self.rounds = candidate(model, case.task).rounds
-        self.sign = -1.0 if main_metric(case) in HIGHER_IS_BETTER else 1.0
-        self._prepared: dict[str, list] = {}
+    def __init__(
+        self, rows: pd.DataFrame, held: pd.DataFrame, case: Case, settings: Training, seed: int
+    ):
+        self.case, self.settings, self.y = case, settings, rows[case.target]
+        self.inner = deal(self.y, case, folds=settings.inner_folds, seed=seed)
+        self._rows, self._held = (part.drop(columns=case.target) for part in (rows, held))
+        self._kind: Preparation | None = None
+        self._prepared: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def prepared(
+        self, fold: int | None, kind: Preparation, params: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What to fit and what to predict, of an inner fold; with None, all rows and those held."""
+        if kind != self._kind:  # keep what models of one kind need, or large tables fill the memory
+            self._kind, self._prepared = kind, {}
+        own = {k: v for k, v in params.items() if k in OF_PREPARATION}
+        key = repr((fold, sorted(own.items())))
+        if key not in self._prepared:
+            fit, held = self._rows, self._held
+            if fold is not None:
+                fit, held = (self._rows.iloc[part] for part in self.inner[fold])
+            step = prepare(
+                self._rows,
+                self.case,
+                kind=kind,
+                min_category_rows=self.settings.min_category_rows,
+                seed=self.settings.seed,
+                **own,
+            )
+            self._prepared[key] = step.fit_transform(fit), step.transform(held)
+        return self._prepared[key]
+
+
+# Of the last search in this process: the next one is often of another model on the same rows.
+_last: tuple[str, _Folds] | None = None
+
+
+def _folds(rows: pd.DataFrame, held: pd.DataFrame, *more: Any) -> _Folds:
+    global _last
+    key = joblib.hash((rows, held, *more))
+    if _last is None or _last[0] != key:
+        _last = key, _Folds(rows, held, *more)
+    return _last[1]
+
+
+class _Bench:
+    """Tries settings of one model on the folds of a search."""
+
+    def __init__(self, model: str, folds: _Folds):
+        self.model, self.folds, self.case = model, folds, folds.case
+        self.candidate = candidate(model, self.case.task)
+        self.rounds = self.candidate.rounds
+        self.sign = -1.0 if main_metric(self.case) in HIGHER_IS_BETTER else 1.0
 
     def score(self, params: Mapping[str, Any], trial: Any) -> tuple | None:
         """The mean error over the folds, all rows predicted, and rounds; None if given up."""
+        y, folds = self.folds.y, self.folds.inner
         metric = metrics_of(self.case)[main_metric(self.case)]
-        inner, errors, rounds = np.full(len(self.y), np.nan), [], []
-        for step, ((fit, held), (Z, Z_held)) in enumerate(
-            zip(self.folds, self._preparations(params), strict=True)
-        ):
-            made = estimator(self.model, self.case.task, params, self.settings.seed)
-            scale, target, target_held = self._targets(fit, held)
-            fitted, stopped = fit_stopping_early(made, self.rounds, Z, target, Z_held, target_held)
-            inner[held] = _finite(self._predict(fitted, Z_held, scale))
-            actual = truth(self.y.iloc[held], self.case)
+        inner, errors, rounds = np.full(len(y), np.nan), [], []
+        for step, (fit, held) in enumerate(folds):
+            Z, Z_held = self.folds.prepared(step, self.candidate.preparation, params)
+            scale = _scale(y.iloc[fit], self.case)
+            targets = (scale.transform(y.iloc[part].to_numpy()) for part in (fit, held))
+            fitted, stopped = fit_stopping_early(
+                self._estimator(params), self.rounds, Z, next(targets), Z_held, next(targets)
+            )
+            inner[held] = self._predict(fitted, Z_held, scale)
+            actual = truth(y.iloc[held], self.case)
             errors.append(self.sign * metric(actual, inner[held], np.ones((1, len(held))))[0])
             rounds.append(stopped)
-            if trial is not None and step + 1 < len(self.folds):
+            if trial is not None and step + 1 < len(folds):
                 trial.report(float(np.mean(errors)), step)
                 if trial.should_prune():
                     return None
         count = None if self.rounds is None else max(1, round(float(np.mean(rounds))))
         return float(np.mean(errors)), inner, count
 
-    def _preparations(self, params: Mapping[str, Any]) -> list:
-        own = {k: v for k, v in params.items() if k in OF_PREPARATION}
-        key = repr(sorted(own.items()))
-        if key not in self._prepared:
-            made = []
-            for fit, held in self.folds:
-                step = prepare(
-                    self.X,
-                    self.case,
-                    kind=candidate(self.model, self.case.task).preparation,
-                    min_category_rows=self.settings.min_category_rows,
-                    seed=self.settings.seed,
-                    **own,
-                )
-                Z = step.fit_transform(self.X.iloc[fit], self.y.iloc[fit])
-                made.append((Z, step.transform(self.X.iloc[held])))
-            self._prepared[key] = made
-        return self._prepared[key]
+    def predict_held(self, params: Mapping[str, Any]) -> np.ndarray:
+        """The rows that the search does not see, by a model that was fitted on all that it sees."""
+        Z, Z_held = self.folds.prepared(None, self.candidate.preparation, params)
+        scale = _scale(self.folds.y, self.case)
+        fitted = self._estimator(params).fit(Z, scale.transform(self.folds.y.to_numpy()))
+        return self._predict(fitted, Z_held, scale)
 
-    def _targets(self, fit: np.ndarray, held: np.ndarray) -> tuple:
-        """The scale of a regression's target on the rows to fit, and both targets on it."""
-        ys = (self.y.iloc[fit].to_numpy(), self.y.iloc[held].to_numpy())
-        if self.case.task == "classification":
-            return None, *ys
-        scale = TargetScale(self.case.log_target).fit(ys[0])
-        return scale, *(scale.transform(y) for y in ys)
+    def _estimator(self, params: Mapping[str, Any]) -> BaseEstimator:
+        return estimator(self.model, self.case.task, params, self.folds.settings.seed)
 
     def _predict(self, fitted: BaseEstimator, Z: np.ndarray, scale: Any) -> np.ndarray:
-        if scale is None:
-            return fitted.predict_proba(Z)[:, list(fitted.classes_).index(self.case.positive)]
-        return scale.inverse_transform(np.ravel(fitted.predict(Z)))
+        if self.case.task == "classification":
+            found = fitted.predict_proba(Z)[:, list(fitted.classes_).index(self.case.positive)]
+        else:
+            found = scale.inverse_transform(np.ravel(fitted.predict(Z)))
+        # A view of one column, or float32, would be another file than the same numbers read back.
+        return _finite(np.array(found, dtype=float))
+
+
+def _scale(y: pd.Series, case: Case) -> BaseEstimator:
+    """The scale on which a model learns; that of classes changes nothing."""
+    if case.task == "classification":
+        return FunctionTransformer()
+    return TargetScale(case.log_target).fit(y.to_numpy())
 
 
 def fit_stopping_early(
@@ -430,6 +466,8 @@ def search_all(
         but the dummy could be fitted, or the machines cannot be reached.
     """
     check_spaces(names, spaces, case.task)
+    if unknown := settings.fewer_trials.keys() - {model for _, model in SHELF}:
+        raise InputError(f"params.yaml: fewer_trials names {min(unknown)}, which is no candidate")
     _check_rows(train, case, settings)
     for name in names:
         built(name, train, case, {}, settings)
@@ -438,6 +476,8 @@ def search_all(
     kept = _Kept(store, (train, case, settings, spaces))
     found = {task: kept.get(task) for task in tasks}
     missing = [task for task in tasks if found[task] is None]
+    # One after another what shares its preparation; see `_Folds`.
+    missing.sort(key=lambda task: (task.fold, candidate(task.model, case.task).preparation))
 
     def job(task: Task) -> tuple:
         fit, held = outer[task.fold - 1] if task.fold else (np.arange(len(train)), [])
@@ -625,8 +665,7 @@ class _Kept:
         train, case, settings, spaces = inputs
         block = case.model_dump(exclude=OF_OTHERS)
         dumped = {m: {k: v.model_dump() for k, v in s.items()} for m, s in spaces.items()}
-        # Which other candidates there are, and what is blended, changes no search.
-        own = settings.model_dump(exclude={"regression", "classification", "blend", "choose"})
+        own = settings.model_dump(exclude=OF_THE_CHOICE)
         self.common = joblib.hash((_fingerprint(), train, block, own))
         self.spaces = dumped
 
@@ -654,10 +693,8 @@ class _Kept:
                 file.unlink(missing_ok=True)
 
 
+@cache
 def _fingerprint() -> str:
-    """Of the code and the libraries that findings depend on."""
-    here = Path(__file__).parent
-    names = ("neighbours", "preparation", "search", "shelf", "../expressions", "../metrics")
-    files = [here / f"{name}.py" for name in names]
-    code = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
-    return " ".join([code, *(f"{name} {version(name)}" for name in LIBRARIES)])
+    """Of all code and libraries that findings depend on."""
+    here = Path(__file__)
+    return repr((sys.version_info[:2], closure.digest(here), closure.libraries(here)))
