@@ -112,3 +112,11 @@ def test_a_table_leaves_the_frame_as_it_was():
     before = frame.copy()
     figures.table(frame, "c")._repr_html_()
     pd.testing.assert_frame_equal(frame, before)
+
+
+def test_ticks_may_be_named_by_numbers():
+    fig, ax = figures.new()
+    ax.plot([1, 2, 3])
+    ax.set_xticks([0, 1, 2], [2, 5, 10])
+    figures.show(fig, "A line.")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "5", "10"]

@@ -87,7 +87,7 @@ def _tame_texts(figure: Figure) -> None:
                     tick.label1.set_parse_math(True)
             elif isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator):
                 places = axis.get_majorticklocs()
-                names = axis.get_major_formatter().format_ticks(places)
+                names = [*map(str, axis.get_major_formatter().format_ticks(places))]
                 if max(map(len, names), default=0) > MOST_LETTERS:
                     axis.set_ticks(places, [short(name) for name in names])
             axis.label.set_text(short(axis.label.get_text(), 2 * MOST_LETTERS))
