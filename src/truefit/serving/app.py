@@ -242,9 +242,9 @@ class Service:
         call.held = size
         call.keep(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    async def _run(self, call: Call, served: Served, work: Callable[[], bytes]) -> Reply:
-        """What some work answers, in the thread of large ones unless the body is small."""
-        if _is_small(call, served):
+    async def _run(self, call: Call, work: Callable[[], bytes], *, quick: bool) -> Reply:
+        """What some work answers, in the thread of large ones unless it is quick."""
+        if quick:
             body = work()
         else:
             try:
@@ -319,7 +319,7 @@ class Service:
             rows = Size(self.limits.body).listed(partial(by.predictions, answers, ids), n)
             return encode(said | {"predictions": rows})
 
-        return await self._run(call, served, work)
+        return await self._run(call, work, quick=_is_small(call, served))
 
     async def explain(self, call: Call) -> Reply:
         """What moved the prediction for one record."""
@@ -345,7 +345,7 @@ class Service:
             listed = Size(self.limits.body).listed(moved.__getitem__, len(moved))
             return encode(said | found | {"contributions": listed})
 
-        return await self._run(call, served, work)
+        return await self._run(call, work, quick=False)
 
     async def cases(self, call: Call) -> Reply:
         """What is served."""
@@ -399,7 +399,7 @@ class Service:
             size = Size(self.limits.body)
             return encode(v2.response(request, by, answers, call.id, role, size))
 
-        return await self._run(call, served, work)
+        return await self._run(call, work, quick=_is_small(call, served))
 
     async def server_metadata(self, call: Call) -> Reply:
         """Name, version and extensions, of which there are none."""
