@@ -31,12 +31,19 @@ NEEDED = (
     *("tests/cases.yaml", "tests/conftest.py", "tests/test_expressions.py"),
     *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
 )
-# Files that run notebooks, pipelines, services, browsers or containers, slowest first. They begin,
-# so that neither process waits for the other's end; `make check` leaves them out.
-SLOW = (
-    *("test_pipeline.py", "test_bad_input.py", "test_search.py", "test_papermill.py"),
-    *("test_dependencies.py", "test_publish.py", "test_recipe.py", "test_repro.py"),
-)
+# Files that run notebooks, pipelines, services, browsers or containers, or fit many models; slowest
+# first. They begin, so that neither process waits for the other's end; `make check` leaves them out.
+SLOW = [
+    f"test_{name}.py"
+    for name in (
+        *("pipeline", "search", "container", "bad_input", "dependencies", "papermill", "any_table"),
+        *("maintenance", "monitoring", "compress", "faults", "page", "fuzz", "export", "registry"),
+        *("repro", "publish", "recipe", "monitor_command", "operations", "challenger_service"),
+        *("serving_lesson", "serving", "request_log_reader", "v2", "least_squares", "alert_chain"),
+        *("bundle", "readiness", "closure", "explain", "odd_live_rows", "odd_tables", "training"),
+        *("uncertainty", "scorecard", "openapi", "alerts", "claims", "index", "params"),
+    )
+]
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("unhurried", deadline=None)
