@@ -31,8 +31,9 @@ NEEDED = (
     *("tests/cases.yaml", "tests/conftest.py", "tests/test_expressions.py"),
     *(f"benchmarks/{name}.json" for name in ("compression", "models", "serving", "solver")),
 )
-# Files that run notebooks, pipelines, services, browsers or containers, or fit many models; slowest
-# first. They begin, so that neither process waits for the other's end; `make check` leaves them out.
+# Files that run notebooks, pipelines, services, browsers or containers, or fit many models, the
+# slowest first. They begin, so that neither process waits for the end of the other; `make check`
+# leaves them out.
 SLOW = [
     f"test_{name}.py"
     for name in (
