@@ -9,8 +9,7 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 
 from truefit import data_prep, params, scorecard
-from truefit.index import AFTER_GATE
-from truefit.notebook import all_runs, claims_of_run, page_of
+from truefit.notebook import STEPS, all_runs, claims_of_run, page_of
 
 REPORTS = ROOT / "reports"
 SETTINGS = params.load(ROOT / "params.yaml")
@@ -24,7 +23,7 @@ def verdict(case):
 
 # Whatever cases there are: those that have run, as far as the gate let them.
 JUDGED = {case: found["passed"] for case in SETTINGS.cases if (found := verdict(case))}
-RUNS = [(s, c) for s, c in all_runs(JUDGED) if JUDGED.get(c, True) or s not in AFTER_GATE]
+RUNS = [(s, c) for s, c in all_runs(JUDGED) if JUDGED.get(c, True) or not STEPS[s].without]
 PAGES = [REPORTS / name for name in ("index.html", scorecard.PAGE, *(page_of(*r) for r in RUNS))]
 EXECUTED = [(REPORTS / page_of(*run)).with_suffix(".ipynb") for run in RUNS]
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from math import ceil
 from typing import IO, NamedTuple
 
 from truefit import project
@@ -121,8 +120,8 @@ class _Pipeline:
         said, place = tempfile.TemporaryFile(), self.stages.place(name)  # noqa: SIM115
         # Cores are shared out by how much is to come after each stage; joblib reads the variable.
         share = self.ahead[name] / sum(self.ahead[other] for other in [name, *beside])
-        # Rounded up: when the others have ended, the longest must not be left to a single core.
-        place["env"]["LOKY_MAX_CPU_COUNT"] = str(ceil(cores() * share))
+        # One more than its share: when the others have ended, the longest must not be left to few.
+        place["env"]["LOKY_MAX_CPU_COUNT"] = str(min(cores(), int(cores() * share) + 1))
         if POSIX:
             place["process_group"] = 0  # of its own, so that it is told to stop by us alone
         line = commands[0] if len(commands) == 1 else " && ".join(f"({c})" for c in commands)
