@@ -170,7 +170,7 @@ def test_a_run_lists_its_claims_and_empties_the_list_when_there_are_none(clone):
         {
             "number": "02.1",
             "claim": "A list of two has an item 2.",
-            "truth": "There are $2$, see [03](03_training.ipynb).",
+            "truth": "There are \\$2\\$, see [03](03_training.ipynb).",
             "page": "02_regression_maths.html",
             "anchor": "claim-02-1",
         }
