@@ -257,6 +257,7 @@ def test_the_index_of_a_frame_saved_as_parquet_is_a_column_only_if_it_has_a_name
         ('y,a\n1,"2\n', {}, ["t.csv is not a CSV table"]),
         ("y,a,a\n1,2,3\n", {}, ["t.csv", "'a' stands more than once"]),
         ("y,,a\n1,2,3\n", {}, ["t.csv", "column 2 has no name"]),
+        ('y,"a\nb"\n1,2\n', {}, ["t.csv", "the name of column 2, 'a\\nb',", "line break"]),
         ("y;a\n1;2\n", {}, ["t.csv", "';'", "separator"]),
         ("x,a\n1,2\n", {}, ["t.csv has no column 'y'", "target", "x, a"]),
         ("y,a\n1,2\n", {"id": "pid"}, ["no column 'pid'", "id"]),

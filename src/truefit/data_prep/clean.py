@@ -28,7 +28,8 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     for rule in case.blank:
         hit = matches(frame, rule.when)
         log.append((f"blank {rule.column} when {rule.when}", int(hit.sum()), rule.reason))
-        frame = frame.assign(**{rule.column: frame[rule.column].mask(hit)})
+        frame = frame.copy()
+        frame[rule.column] = frame[rule.column].mask(hit)  # assign takes no column called self
     unknown = frame[case.target].isna()  # blanked ones among them
     if unknown.any():
         log.append(("drop rows without a target", int(unknown.sum()), "nothing to learn from"))

@@ -31,7 +31,7 @@ def as_numbers(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
         c: frame[c].map({v: float(i) for i, v in enumerate(case.order_of(c) or ())})
         for c in roles.index[roles == "ordered"]
     }
-    return numbers.assign(**ordered)
+    return pd.concat([numbers, pd.DataFrame(ordered, index=numbers.index)], axis=1)
 
 
 def overview(frame: pd.DataFrame, case: Case) -> pd.DataFrame:

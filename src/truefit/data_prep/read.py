@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from re import fullmatch
+from unicodedata import category
 
 import numpy as np
 import pandas as pd
@@ -213,6 +214,12 @@ def _check_header(header: list[str], name: str, case: Case) -> None:
         raise InputError(f"{name}: the column name {repeated[0]!r} stands more than once")
     if "" in header:
         raise InputError(f"{name}: column {header.index('') + 1} has no name in the header")
+    for number, cell in enumerate(header, 1):
+        if any(category(sign) == "Cc" for sign in cell):
+            raise InputError(
+                f"{name}: the name of column {number}, {cell!r}, holds a line break or another "
+                "sign that cannot be printed; rename it"
+            )
     others = [s for s in ",;\t|" if s != case.separator and s in header[0]]
     if len(header) == 1 and others:
         raise InputError(
@@ -230,7 +237,7 @@ def _read_parquet(source: Path, name: str) -> pd.DataFrame:
         # Whole numbers with gaps stay whole, as the text of a CSV cell would.
         table = pyarrow.parquet.read_table(source)
         frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{name} is not a Parquet table: {str(error).splitlines()[0]}") from None
     if frame.empty:
         raise InputError(f"{name} has a header but no rows")

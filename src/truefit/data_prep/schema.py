@@ -75,7 +75,8 @@ def check(frame: pd.DataFrame, schema: dict) -> pd.DataFrame:
         if len(odd):
             found.append((name, "not a number", len(odd), str(odd.iloc[0])))
             seen[name] = seen[name] | {"missing_share": 1.0}  # said once is enough
-        frame = frame.assign(**{name: numbers})
+        frame = frame.copy()
+        frame[name] = numbers  # assign takes no column called self
     contract = pa.DataFrameSchema({n: _to_pandera(c) for n, c in seen.items()})
     try:
         contract.validate(frame, lazy=True)

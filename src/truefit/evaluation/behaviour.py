@@ -168,7 +168,10 @@ def _changed(test: pd.DataFrame, case: Case, asked: Behaviour) -> tuple[pd.DataF
         else:
             new[column], other = _new_texts(test, column, value, case, asked.name)
         differs |= other
-    return test.assign(**new), differs
+    changed = test.copy()
+    for column, values in new.items():  # assign takes no column called self
+        changed[column] = values
+    return changed, differs
 
 
 def _why_not(column: str, test: pd.DataFrame, case: Case) -> str:

@@ -84,6 +84,13 @@ def feature_columns(frame: pd.DataFrame, case: Case) -> list[str]:
 # --------------------------------------------------------------------------- all rows together
 
 
+def _with(frame: pd.DataFrame, column: str, values) -> pd.DataFrame:
+    """Rows with other values in a column; `assign` takes no column called self."""
+    changed = frame.copy()
+    changed[column] = values
+    return changed
+
+
 def permutation_importance(
     model: BaseEstimator, test: pd.DataFrame, case: Case, *, repeats: int, seed: int
 ) -> pd.DataFrame:
@@ -129,7 +136,7 @@ def permutation_importance(
     place = {column: i for i, column in enumerate(columns)}
     for batch in _batches(jobs, [len(rows) for _, _, rows in jobs]):
         frames = [
-            X.take(rows).assign(**{column: X[column].take(orders[repeat][rows]).array})
+            _with(X.take(rows), column, X[column].take(orders[repeat][rows]).array)
             for column, repeat, rows in batch
             if len(rows)
         ]
@@ -308,7 +315,7 @@ def partial_dependence(
     at = _grid(values, case, points)
     grid = values.take(at).reset_index(drop=True)
     index = np.repeat(np.arange(len(sample)), len(grid))
-    frame = sample.take(index).assign(**{column: values.take(np.tile(at, len(sample))).array})
+    frame = _with(sample.take(index), column, values.take(np.tile(at, len(sample))).array)
     said = on_scale(_predict(model, frame, case), case) if len(grid) else np.empty(0)
     lines = said.reshape(len(sample), len(grid))
     return Dependence(column, grid, lines, lines.mean(axis=0), values)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import joblib
 import numpy as np
@@ -91,6 +92,7 @@ def search(
     settings: Training,
     *,
     seed: int,
+    shared: Any = None,
 ) -> Found:
     """Search the settings of a candidate on some rows, and predict others with what was found.
 
@@ -113,6 +115,9 @@ def search(
         (of the models).
     seed : int
         Of the inner folds and of the draws.
+    shared : optional
+        A word for these rows, this case, these settings and this seed: searches of other models
+        that are given the same one share what was prepared.
 
     Raises
     ------
@@ -121,7 +126,7 @@ def search(
     """
     if not case.clusters:
         space = {name: values for name, values in space.items() if name != "n_clusters"}
-    bench = _Bench(model, _folds(rows, held, case, settings, seed))
+    bench = _Bench(model, _folds(shared, rows, held, case, settings, seed))
     trials, best, failure = [], None, None
     most = min(settings.trials, settings.fewer_trials.get(model, settings.trials))
     for params, study, trial in _proposals(model, case.task, space, most, seed):
@@ -200,14 +205,14 @@ class _Folds:
 
 
 # Of the last search in this process: the next one is often of another model on the same rows.
-_last: tuple[str, _Folds] | None = None
+_last: tuple[Any, _Folds] | None = None
 
 
-def _folds(rows: pd.DataFrame, held: pd.DataFrame, *more: Any) -> _Folds:
+def _folds(shared: Any, *rows_and_more: Any) -> _Folds:
+    """The folds of a search; those of the last one, if both were told the same word."""
     global _last
-    key = joblib.hash((rows, held, *more))
-    if _last is None or _last[0] != key:
-        _last = key, _Folds(rows, held, *more)
+    if shared is None or _last is None or _last[0] != shared:
+        _last = shared, _Folds(*rows_and_more)
     return _last[1]
 
 
@@ -479,11 +484,14 @@ def search_all(
     # One after another what shares its preparation; see `_Folds`.
     missing.sort(key=lambda task: (task.fold, candidate(task.model, case.task).preparation))
 
+    run = uuid4()
+
     def job(task: Task) -> tuple:
         fit, held = outer[task.fold - 1] if task.fold else (np.arange(len(train)), [])
         space = spaces.get(task.model, {})
         seed = settings.seed + 1000 * task.fold
-        return task, train.iloc[fit], train.iloc[held], case, space, settings, seed
+        shared = (run, task.fold)
+        return task, train.iloc[fit], train.iloc[held], case, space, settings, seed, shared
 
     with _bar(len(tasks), case) as bar:
         for task, result in found.items():
@@ -501,13 +509,13 @@ def search_all(
 
 def _attempt(task: Task, *arguments: Any) -> tuple[Task, Found]:
     """One search in a worker; what the estimator raises is kept, and fatal to no other search."""
-    *data, seed = arguments
+    *data, seed, shared = arguments
     # Threads change the order of sums, and here every core has a search of its own.
     with threadpool_limits(1), warnings.catch_warnings():
         # A worker's warnings would come out in some cell of the notebook, or none.
         warnings.simplefilter("ignore")
         try:
-            return task, search(task.model, *data, seed=seed)
+            return task, search(task.model, *data, seed=seed, shared=shared)
         except Exception as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())
             return task, Found({}, [], np.empty(0), np.empty(0), why)
