@@ -292,7 +292,7 @@ def test_a_folder_in_the_place_of_a_page_is_one_sentence_and_nothing_is_publishe
     page.unlink()
     page.mkdir()
     sentence = refused(truefit, mine, *RUN, "-p", "noise_columns=100")
-    assert "reports/mine/01_data_prep.html cannot be written: it is a folder" in sentence
+    assert "reports/mine/01_data_prep.html is a folder" in sentence
 
 
 def test_a_step_that_lacks_the_one_before_it_changes_nothing(truefit, mine):

@@ -1,6 +1,7 @@
 """`truefit monitor`: a running service's log becomes a page and an exit code, and nothing else."""
 
 import csv
+import json
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ import cases
 import pandas as pd
 import pytest
 import service as running
-from conftest import ROOT, copy_project, quicken, run_truefit
+from conftest import copy_project, quicken, run_truefit
 from service import until
 from sklearn.model_selection import cross_val_predict
 
@@ -38,9 +39,9 @@ def project(tmp_path_factory):
         cases.built(NAME, MODEL), rows.drop(columns=target), rows[target], cv=2
     )
     pd.DataFrame({MODEL: said}).to_parquet(made / "out_of_fold.parquet")
-    verdict = Path("reports", "gate", f"{NAME}.json")
-    (copy / verdict).parent.mkdir(parents=True)
-    shutil.copy(ROOT / verdict, copy / verdict)
+    verdict = copy / "reports" / "gate" / f"{NAME}.json"
+    verdict.parent.mkdir(parents=True)
+    verdict.write_text(json.dumps(cases.VERDICT), encoding="utf-8")
     return copy
 
 
