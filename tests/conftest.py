@@ -21,8 +21,8 @@ BIN = Path(sys.executable).parent
 BLOCKS = (TESTS / "cases.yaml").read_text(encoding="utf-8")
 CASES = re.findall(r"(?m)^(\w+):", BLOCKS)  # the names of the tests' own
 CANDIDATES = {
-    "regression": ["dummy", "linear", "ridge", "hist_gradient_boosting"],
-    "classification": ["dummy", "logistic", "hist_gradient_boosting"],
+    "regression": ["dummy", "linear", "ridge", "lightgbm"],
+    "classification": ["dummy", "logistic", "lightgbm"],
 }
 NEEDED = (
     *("dvc.yaml", "requirements.txt", ".dvcignore", ".gitignore", "data/raw/ames.csv"),
@@ -46,6 +46,8 @@ SLOW = [
     )
 ]
 
+# Workers of a search take longer to start than most searches of a test take.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

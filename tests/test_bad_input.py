@@ -4,12 +4,14 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import any_table
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, change_params
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from ruamel.yaml import YAML
 
 from truefit import data_prep, params
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
@@ -35,7 +37,6 @@ slices: {state: [], area: []}
 behaviour: [{name: more is dearer, change: {area: area + 20}, expect: not_lower, share: 0.9}]
 """
 LOANS = """\
-table: data/raw/loans.parquet
 target: default
 task: classification
 positive: true
@@ -341,37 +342,36 @@ def test_a_cell_that_fails_unexpectedly_is_shown_and_its_notebook_kept(truefit, 
                for cell in partial["cells"] for output in cell.get("outputs", []))  # fmt: skip
 
 
-def life_cycle(truefit, project, **changes):
-    """Run every step for the case ``mine``, and score the rows of its live traffic."""
-    for step in map(notebook_of, (s for s in STEPS if s not in WITHOUT_CASE)):
-        given = [word for change in changes.get(step[3:], []) for word in ("-p", change)]
-        done = truefit("run", step, "--case", "mine", "--quick", *given, cwd=project)
-        assert done.stderr == "" and done.returncode == 0
-        assert done.stdout == f"wrote reports/mine/{step}.html\n"
-    live = project / "data" / "mine" / "production.parquet"
-    rows, scored = pd.read_parquet(live), project / "scored.csv"
+def scored(truefit, project, case):
+    """The rows of a case's live traffic, and what ``truefit predict`` says of them."""
+    rows = pd.read_parquet(project / "data" / case / "production.parquet")
     rows.to_csv(project / "live.csv", index=False)
-    where = ("--input", project / "live.csv", "--output", scored)
-    done = truefit("predict", "--case", "mine", *where, cwd=project)
+    where = ("--input", project / "live.csv", "--output", project / "scored.csv")
+    done = truefit("predict", "--case", case, *where, cwd=project)
     assert done.stderr == "" and done.returncode == 0
-    done = truefit("index", cwd=project)
-    assert done.stderr == "" and done.returncode == 0
-    assert not content(project / ".staging")
-    return rows, pd.read_csv(scored)
+    return rows, pd.read_csv(project / "scored.csv")
 
 
 def test_one_block_runs_a_regression_of_one_s_own(truefit, clone):
     own = "training: {regression: [dummy, linear, ridge, lightgbm]}\ndata_prep: {test_share: 0.3}\n"
     write(clone, HOUSES + EXPERT + own, houses())
-    rows, scored = life_cycle(truefit, clone, training=["folds=3"])
+    for step in map(notebook_of, (s for s in STEPS if s not in WITHOUT_CASE)):
+        given = ("-p", "folds=3") if step == "03_training" else ()
+        done = truefit("run", step, "--case", "mine", "--quick", *given, cwd=clone)
+        assert done.stderr == "" and done.returncode == 0
+        assert done.stdout == f"wrote reports/mine/{step}.html\n"
+    assert not content(clone / ".staging")
+    done = truefit("index", cwd=clone)
+    assert done.stderr == "" and done.returncode == 0
     board = pd.read_csv(clone / "reports" / "mine" / "leaderboard.csv", index_col=0)
     assert {"svm", "xgboost"}.isdisjoint(board.index) and "lightgbm" in board.index
     verdict = json.loads((clone / "reports/gate/mine.json").read_text(encoding="utf-8"))
     assert verdict["rows"] == pytest.approx(0.3 * 0.8 * ROWS, abs=1)
+    rows, said = scored(truefit, clone, "mine")
     assert len(rows) == round(0.2 * ROWS)
-    assert scored["name"].tolist() == rows["name"].tolist()
-    assert np.corrcoef(scored["prediction"], rows["rent"])[0, 1] > 0.8
-    inside = rows["rent"].between(scored["low"], scored["high"])
+    assert said["name"].tolist() == rows["name"].tolist()
+    assert np.corrcoef(said["prediction"], rows["rent"])[0, 1] > 0.8
+    inside = rows["rent"].between(said["low"], said["high"])
     assert inside.mean() > 0.8  # of 48 rows, where 95 % are promised
     assert verdict["headline"]["metric"] == "rmse"
     schema = json.loads((clone / "data/mine/schema.json").read_text(encoding="utf-8"))
@@ -380,14 +380,16 @@ def test_one_block_runs_a_regression_of_one_s_own(truefit, clone):
     assert "None" in schema["columns"]["town"]["categories"]
 
 
-def test_one_block_runs_a_classification_of_one_s_own(truefit, clone):
-    write(clone, LOANS, loans(), name="loans.parquet")
-    rows, scored = life_cycle(truefit, clone, training=["classification=[dummy, logistic]"])
+def test_one_block_runs_a_classification_of_one_s_own(truefit, tmp_path):
+    project = tmp_path / "project"
+    found = any_table.run(loans(), YAML(typ="safe").load(LOANS), project)
+    assert {outcome.ended for outcome in found} == {"ran"} and len(found) == 7
+    rows, said = scored(truefit, project, any_table.CASE)
     assert rows["day"].min() == "2024-07-01"
-    assert scored["prediction"].isin([0, 1]).all()
-    assert scored["probability"].between(0, 1).all()
+    assert said["prediction"].isin([0, 1]).all()
+    assert said["probability"].between(0, 1).all()
     positive = rows["default"] == "1"
-    assert scored.loc[positive, "probability"].mean() > scored.loc[~positive, "probability"].mean()
+    assert said.loc[positive, "probability"].mean() > said.loc[~positive, "probability"].mean()
 
 
 def test_two_runs_from_one_folder_do_not_disturb_each_other(truefit, clone):

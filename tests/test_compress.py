@@ -420,7 +420,8 @@ def test_a_made_row_takes_each_cell_from_a_real_one(name):
 
 def test_a_student_of_probabilities_finds_them():
     rng = np.random.default_rng(0)
-    X = features(cases.train("loans"), "loans").assign(seniority=rng.integers(0, 2, 2670))
+    X = features(cases.train("loans"), "loans")
+    X = X.assign(seniority=rng.integers(0, 2, len(X)))
     said = np.where(X["seniority"] == 1, 0.9, 0.2)
     model = taught(X, said, case("loans"), ("bad", "good"), seed=0)
     assert np.allclose(predictions(model, X, case("loans")), said, atol=0.05)
@@ -537,19 +538,16 @@ def test_what_ships_is_judged_itself(name):
 # The committed timings
 
 
-def test_the_benchmark_knows_every_shipped_case_and_a_report_shows_a_dash_for_the_rest():
+def test_a_report_shows_what_the_benchmark_knows_and_a_dash_for_the_rest():
     known = json.loads((ROOT / "benchmarks" / "compression.json").read_text(encoding="utf-8"))
-    assert list(known["cases"]) == cases.NAMES
-    for rows in known["cases"].values():
+    for case, rows in known["cases"].items():
         winner = next(iter(rows))
         assert rows[winner]["one_row_ratio"] == rows[winner]["batch_ratio"] == 1
         assert f"{winner}, float32" in rows
         assert all(r["one_row_ms"] > 0 and r["batch_ms"] > 0 for r in rows.values())
-    size = known["cases"]["machines"]["hist_gradient_boosting"]["bytes"]
-    asked = {"hist_gradient_boosting": size, "unheard of": size}
-    found = export.timings("machines", asked)
-    assert found.notna().all(axis=1).tolist() == [True, False]
-    # Another model of the same name was not measured.
-    asked = {"hist_gradient_boosting": 2 * size}
-    assert export.timings("machines", asked).isna().all(axis=None)
+        size = rows[winner]["bytes"]
+        found = export.timings(case, {winner: size, "unheard of": size})
+        assert found.notna().all(axis=1).tolist() == [True, False]
+        # Another model of the same name was not measured.
+        assert export.timings(case, {winner: 2 * size}).isna().all(axis=None)
     assert export.timings("a case of yours", {"ridge": 100}).isna().all(axis=None)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -78,12 +79,13 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    podman = Engine(tmp_path_factory.mktemp("engine"))
-    yield podman
-    podman("rm", "--all", "--force", "--time=0")
-    subprocess.run(["umount", "--lazy", podman.images / "overlay"], stderr=subprocess.DEVNULL)
-    shutil.rmtree(podman.images)
+def engine():
+    # Podman takes no path of more than 50 characters.
+    with tempfile.TemporaryDirectory(prefix="truefit-", dir="/tmp") as folder:
+        podman = Engine(Path(folder))
+        yield podman
+        podman("rm", "--all", "--force", "--time=0")
+        subprocess.run(["umount", "--lazy", podman.images / "overlay"], stderr=subprocess.DEVNULL)
 
 
 # What the build begins with
@@ -134,9 +136,9 @@ def cached(wheels: Path, thrown_away: Path) -> dict[str, Path]:
     wheels.mkdir()
     (wheels / "tools.txt").write_text("\n".join(tools), encoding="utf-8")
     pip, uv = [sys.executable, "-m", "pip"], tool("uv")
-    asked = ["--quiet", "--no-deps", "--only-binary", ":all:", "--requirement"]
+    asked = ["--quiet", "--only-binary", ":all:", "--require-hashes", "--requirement"]
     for command in (
-        [*pip, "download", "--dest", wheels, *asked, wheels / "tools.txt"],
+        [*pip, "download", "--no-deps", "--dest", wheels, *asked, wheels / "tools.txt"],
         [uv, "pip", "install", "--target", thrown_away, *asked, DEPLOY / "requirements.txt"],
     ):
         subprocess.run(command, check=True, timeout=300)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from conftest import copy_project, environment
+from conftest import CANDIDATES, copy_project, environment
 
 from truefit import params
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
@@ -36,6 +36,7 @@ def run(copy, command, **more):
 def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path):
     copy = copy_project(tmp_path / "clone")
     quick = params.load(copy / "params.yaml").quick
+    quick = quick | {"training": quick["training"] | CANDIDATES}
     books = []
     for step in STEPS:
         case = {} if step in WITHOUT_CASE else {"case": "loans"}

@@ -301,7 +301,10 @@ def test_reading_changes_no_file_and_leaves_none(left, state):
 
 
 def test_a_log_is_read_by_one_who_may_write_nowhere(left):
-    """The interpreter may lie where only root can look, so the right to read is kept."""
+    """The logs become those of a user who may not write to them, and the service goes on.
+
+    The interpreter may lie where only root can look, so the right to read is kept.
+    """
     if os.getuid() != 0 or not (become := shutil.which("setpriv")):
         pytest.skip("only root, with setpriv, can become nobody")
     given = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
@@ -319,6 +322,9 @@ def test_a_log_is_read_by_one_who_may_write_nowhere(left):
     )
     root = Path(__file__).parents[1]
     folders = [left / state / "request-log" for state in STATES]
+    for path in (p for folder in folders for p in (folder, *folder.rglob("*"))):
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(0o500 if path.is_dir() else 0o400)
     places = [root / "src", write_params(left / "params.yaml"), bundle("machines").folder]
     command = [become, *given, sys.executable, "-c", script, *places, *folders]
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", cwd="/")

@@ -246,13 +246,13 @@ def started(*arguments, **env):
     )
 
 
-def test_one_worker_finds_what_several_find(found):
-    process = started(LOKY_MAX_CPU_COUNT="1", PYTHONHASHSEED="7")
+def test_several_workers_find_what_one_finds(found):
+    process = started(LOKY_MAX_CPU_COUNT="2", PYTHONHASHSEED="7")
     assert process.communicate(timeout=120)[0].strip() == small.digest(found)
 
 
 def test_an_interrupted_search_goes_on_where_it_was(found, tmp_path):
-    process = started(tmp_path, LOKY_MAX_CPU_COUNT="1")
+    process = started(tmp_path)
     while len(list(tmp_path.glob("[!.]*.joblib"))) < 3:
         assert process.poll() is None, "it ended before it could be interrupted"
         time.sleep(0.002)

@@ -49,7 +49,7 @@ def _sources(command: list[str], top: Path) -> list[Path]:
 def _entries(folder: Path, files: set[Path]) -> list[str]:
     """The files below a folder, where a folder that is among them as a whole stands for its own."""
     own = {f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts}
-    if own <= files:
+    if own and own <= files:
         return [Path("src", folder.relative_to(PACKAGE.parent)).as_posix()]
     below = (_entries(f, files) for f in folder.iterdir() if f.is_dir() and own & files)
     here = [f for f in own & files if f.parent == folder]

@@ -5,17 +5,49 @@ Python imports it at its start, where ``PYTHONPATH`` has this folder.
 
 import os
 import sys
+from importlib.machinery import PathFinder
 
 folder, stage = os.environ.get("TRUEFIT_OPENED"), os.environ.get("DVC_STAGE")
+seen = set()
+
+
+def note(path):
+    """Write down a file, if it is one: of a folder only what is in it is read."""
+    path = os.path.abspath(path)
+    if path not in seen and os.path.isfile(path):
+        os.write(record, f"{path}\n".encode())
+    seen.add(path)
+
+
+def hear(event, arguments):
+    """What Python opens."""
+    if event == "open" and isinstance(arguments[0], str):
+        path, mode, flags = arguments
+        if not (mode or "r").startswith(("w", "x", "a")) and not flags & os.O_WRONLY:
+            note(path)
+
+
+class Parquet:
+    """pyarrow opens files where Python does not hear it, so its reader says which."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        """Of the module with the reader alone."""
+        if name != "pyarrow.parquet.core":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            read = module.read_table
+            module.read_table = lambda source, *a, **k: note(source) or read(source, *a, **k)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
 if folder and stage:
-    seen = set()
     record = os.open(f"{folder}/{stage}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def note(event, arguments):
-        if event == "open" and isinstance(arguments[0], str) and arguments[0] not in seen:
-            path, mode, flags = arguments
-            if not (mode or "r").startswith(("w", "x", "a")) and not flags & os.O_WRONLY:
-                seen.add(path)
-                os.write(record, f"{os.path.abspath(path)}\n".encode())
-
-    sys.addaudithook(note)
+    sys.addaudithook(hear)
+    sys.meta_path.insert(0, Parquet)

@@ -5,7 +5,6 @@ predictions go on, and what could not be kept is counted. Nobody but the service
 into the folder.
 """
 
-import os
 import queue
 import re
 import sqlite3
@@ -231,8 +230,9 @@ class RequestLog:
                 return opened[-1]
             self._open.pop(case)[-1].close()
         _make_folder(file.parent)
-        # SQLite gives the files beside it the same mode.
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        # Its own, whatever the umask says; SQLite gives the files beside it the same mode.
+        file.touch(0o600)
+        file.chmod(0o600)
         connection = sqlite3.connect(file)
         try:
             _prepare(connection)
@@ -307,7 +307,9 @@ def _first_to_keep(days: set[date], today: date, keep_days: int) -> date:
 def _make_folder(folder: Path) -> None:
     """Make a folder that its owner alone can look into, unless it is there already."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o700)  # which a umask may have taken from
 
 
 def now() -> datetime:
