@@ -132,7 +132,7 @@ def _make_project(table, block, folder, changes) -> None:
     def change(all_params):
         all_params["quick"] = {}
         all_params["search_spaces"] = SPACES
-        all_params["cases"] = {CASE: {"table": str(table.resolve()), **block}}
+        all_params["cases"] = {CASE: {**block, "table": str(table.resolve())}}
         for section in (SMALLEST, changes):
             for name, values in section.items():
                 all_params[name].update(values)
@@ -164,7 +164,7 @@ def _run_step(step: str) -> Outcome:
     from truefit.notebook.render import render
 
     try:
-        values = getattr(params.load(), step).model_dump()
+        values = params.load().section(step, CASE).model_dump()
     except project.InputError as error:
         return Outcome(step, "refused", str(error), "", 0.0)
     started = time.process_time()
@@ -173,6 +173,7 @@ def _run_step(step: str) -> Outcome:
         return Outcome(step, ended, why, _said(book), time.process_time() - started)
 
     shell = InteractiveShell.instance()
+    shell.displayhook.do_full_cache = False  # it would collect garbage at each reset
     shell.reset(new_session=True, aggressive=False)
     book = nbformat.read(ROOT / "notebooks" / f"{notebook_of(step)}.ipynb", as_version=4)
     for number, cell in enumerate(book.cells):

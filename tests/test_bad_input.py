@@ -14,7 +14,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from ruamel.yaml import YAML
 
 from truefit import data_prep, params
-from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 from truefit.project import InputError
 
 PARAMS = ROOT / "params.yaml"
@@ -352,29 +351,23 @@ def scored(truefit, project, case):
     return rows, pd.read_csv(project / "scored.csv")
 
 
-def test_one_block_runs_a_regression_of_one_s_own(truefit, clone):
-    own = "training: {regression: [dummy, linear, ridge, lightgbm]}\ndata_prep: {test_share: 0.3}\n"
-    write(clone, HOUSES + EXPERT + own, houses())
-    for step in map(notebook_of, (s for s in STEPS if s not in WITHOUT_CASE)):
-        given = ("-p", "folds=3") if step == "03_training" else ()
-        done = truefit("run", step, "--case", "mine", "--quick", *given, cwd=clone)
-        assert done.stderr == "" and done.returncode == 0
-        assert done.stdout == f"wrote reports/mine/{step}.html\n"
-    assert not content(clone / ".staging")
-    done = truefit("index", cwd=clone)
-    assert done.stderr == "" and done.returncode == 0
-    board = pd.read_csv(clone / "reports" / "mine" / "leaderboard.csv", index_col=0)
-    assert {"svm", "xgboost"}.isdisjoint(board.index) and "lightgbm" in board.index
-    verdict = json.loads((clone / "reports/gate/mine.json").read_text(encoding="utf-8"))
+def test_one_block_runs_a_regression_of_one_s_own(truefit, tmp_path):
+    project = tmp_path / "project"
+    own = "training: {regression: [dummy, linear, ridge, xgboost]}\ndata_prep: {test_share: 0.3}\n"
+    found = any_table.run(houses(), YAML(typ="safe").load(HOUSES + EXPERT + own), project)
+    assert {outcome.ended for outcome in found} == {"ran"} and len(found) == 7
+    board = pd.read_csv(project / "reports" / any_table.CASE / "leaderboard.csv", index_col=0)
+    assert "lightgbm" not in board.index and "xgboost" in board.index
+    verdict = json.loads((project / "reports/gate/any.json").read_text(encoding="utf-8"))
     assert verdict["rows"] == pytest.approx(0.3 * 0.8 * ROWS, abs=1)
-    rows, said = scored(truefit, clone, "mine")
+    rows, said = scored(truefit, project, any_table.CASE)
     assert len(rows) == round(0.2 * ROWS)
     assert said["name"].tolist() == rows["name"].tolist()
     assert np.corrcoef(said["prediction"], rows["rent"])[0, 1] > 0.8
     inside = rows["rent"].between(said["low"], said["high"])
     assert inside.mean() > 0.8  # of 48 rows, where 95 % are promised
     assert verdict["headline"]["metric"] == "rmse"
-    schema = json.loads((clone / "data/mine/schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((project / "data/any/schema.json").read_text(encoding="utf-8"))
     assert schema["columns"]["state"]["categories"] == ["bad", "fair", "good"]
     assert schema["columns"]["zip"]["categories"] == ["01067", "50667"]
     assert "None" in schema["columns"]["town"]["categories"]
