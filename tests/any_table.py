@@ -25,35 +25,12 @@ from unittest import mock
 
 import nbformat
 import pandas as pd
-from conftest import ROOT, change_params, write_params
+from conftest import ROOT, SMALLEST, change_params, write_params
 
 from truefit import figures, params, project
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 
 CASE = "any"
-# As few fits as the notebooks allow: every cell runs, and no figure means much.
-SMALLEST = {
-    "data_prep": {"noise_columns": 100},
-    "training": {
-        "folds": 2,
-        "inner_folds": 2,
-        "trials": 2,
-        "blend": 2,
-        "regression": ["dummy", "ridge", "lightgbm"],
-        "classification": ["dummy", "logistic", "lightgbm"],
-    },
-    "evaluation": {
-        "resamples": 100,
-        "worst_rows": 5,
-        "repeats": 2,
-        "explained_rows": 1,
-        "permutations": 4,
-    },
-    "export": {"folds": 2, "made_rows": 100, "resamples": 100},
-    "serving": {"rows": 20, "batch": 10},
-    "monitoring": {"resamples": 100, "components": 2},
-    "maintenance": {"windows": 4, "newest": 2, "folds": 2, "resamples": 100},
-}
 SPACES = {
     "regression": {"ridge": {"alpha": {"low": 0.1, "high": 10}}},
     "classification": {"logistic": {"C": {"low": 0.1, "high": 10}}},

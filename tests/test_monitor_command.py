@@ -41,7 +41,7 @@ def project(tmp_path_factory):
     pd.DataFrame({MODEL: said}).to_parquet(made / "out_of_fold.parquet")
     verdict = copy / "reports" / "gate" / f"{NAME}.json"
     verdict.parent.mkdir(parents=True)
-    verdict.write_text(json.dumps(cases.VERDICT), encoding="utf-8")
+    verdict.write_text(json.dumps(cases.VERDICT | {"headline": {"model": MODEL}}), encoding="utf-8")
     return copy
 
 
@@ -65,7 +65,7 @@ def monitor(project: Path, cwd: Path, *options: object):
     before = content(project)
     given = {"TRUEFIT_PROJECT": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
     done = run_truefit("monitor", "--case", NAME, *options, cwd=cwd, env=given)
-    assert content(project) == before
+    assert content(project) == before, done.stderr
     return done
 
 

@@ -4,9 +4,8 @@ import json
 import subprocess
 import sys
 
-from conftest import CANDIDATES, copy_project, environment
+from conftest import SMALLEST, copy_project, environment
 
-from truefit import params
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 
 # Each in a kernel of its own, as from the command line; but papermill is imported once for all.
@@ -35,13 +34,11 @@ def run(copy, command, **more):
 
 def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path):
     copy = copy_project(tmp_path / "clone")
-    quick = params.load(copy / "params.yaml").quick
-    quick = quick | {"training": quick["training"] | CANDIDATES}
     books = []
     for step in STEPS:
         case = {} if step in WITHOUT_CASE else {"case": "loans"}
         source = str(copy / "notebooks" / f"{notebook_of(step)}.ipynb")
-        books.append((source, case | quick.get(step, {})))
+        books.append((source, case | SMALLEST[step]))
     source, given = books.pop(0)
     values = json.dumps({k: v for k, v in given.items() if k != "case"})
     run(copy, ["papermill", source, "out.ipynb", "-p", "case", "loans", "-y", values])

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_truefit
+from conftest import change_params, run_truefit, versioned_copy
 
 from truefit.repro import ReproError, cores, repro
 from truefit.stages import StageError, opened
@@ -217,3 +217,13 @@ def test_on_a_terminal_a_line_says_what_runs(top):
     assert b"first@a 0:00, " in said and b"starts" not in said
     # The line is wiped before another is written, so none is longer than the terminal is wide.
     assert all(len(line) < 60 for line in said.decode().replace("\x1b[2K", "").split("\r"))
+
+
+def test_a_case_without_a_table_is_named(tmp_path):
+    copy = versioned_copy(tmp_path / "copy")
+    change_params(copy, lambda p: p["cases"].update(mine={"target": "x", "task": "regression"}))
+    done = run_truefit("repro", cwd=copy)
+    said = (
+        "truefit: params.yaml: the key cases.mine.table is missing; until it is there, DVC can run"
+    )
+    assert done.returncode == 1 and done.stderr.startswith(said)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from truefit import project
+from truefit import params, project
 from truefit.project import TruefitError
 
 
@@ -109,4 +109,8 @@ def _explained(error: BaseException | None) -> str:
     while error is not None:
         words.append(" ".join(str(error).split()))
         error = error.__cause__
-    return "; ".join(dict.fromkeys(words))
+    said = "; ".join(dict.fromkeys(words))
+    if "'item.table'" in said:
+        faults = (fault for fault in params.load().faults.values() if ".table is missing" in fault)
+        return f"{next(faults, said)}; until it is there, DVC can run no stage of any case"
+    return said
