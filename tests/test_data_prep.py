@@ -1,6 +1,8 @@
 """A table is read as it was written, cleaned by its rules, and split without a leak."""
 
 import csv
+import datetime
+import decimal
 import hashlib
 import math
 import re
@@ -8,10 +10,12 @@ import tracemalloc
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import BLOCKS, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from ruamel.yaml import YAML
 
 from truefit.data_prep import (
@@ -687,3 +691,35 @@ def test_a_code_from_parquet_is_the_code_from_csv_even_where_some_are_missing(tm
     table.to_parquet(tmp_path / "t.parquet")
     found = read_table(tmp_path / "t.parquet", case(codes=["zone"]))
     assert found["zone"].tolist()[::2] == ["20", "30"] and found["zone"].isna()[1]
+
+
+# Each as a list of Python values, with a gap in the middle.
+STRANGE = {
+    "binary": [b"caf\xc3\xa9", b"ab"],
+    "no_text": [b"\xff\x00", b"ab"],
+    "list": [[1, 2], []],
+    "struct": [{"x": 1, "y": b"\xff"}, {"x": None, "y": None}],
+    "decimal": [decimal.Decimal("1.50"), decimal.Decimal("2.00")],
+    "date": [datetime.date(2024, 1, 1), datetime.date(9999, 1, 1)],
+    "time": [datetime.time(1, 2), datetime.time(0, 0)],
+    "duration": [datetime.timedelta(days=1), datetime.timedelta(0)],
+    "zoned": [datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), datetime.datetime.max],
+    "half": pa.array([1.5, None, 2.5], pa.float16()),
+    "null": [None, None],
+    "dictionary": pa.array(["a", None, "b"]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_no_type_of_parquet_stops_the_reading(name, tmp_path):
+    values = STRANGE[name]
+    if isinstance(values, list):
+        values = pa.array([values[0], None, values[1]])
+    columns = pa.table({"x": values, "a": [1.0, 2.0, 3.0], "y": [1, 2, 3]})
+    parquet.write_table(columns, tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet", case())
+    assert found.dtypes.astype(str).isin(["float64", "int64", "str"]).all()
+    assert found["a"].tolist() == [1.0, 2.0, 3.0]
+    assert found["x"].isna()[1]
+    if name == "binary":
+        assert found["x"].tolist()[::2] == ["café", "ab"]

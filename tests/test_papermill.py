@@ -1,20 +1,28 @@
-"""Plain papermill runs the notebooks, without this project's own runner."""
+"""Plain papermill runs the notebooks, without this project's own runner, and shows the same."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-from conftest import SMALLEST, copy_project, environment
+import nbformat
+from conftest import environment
 
-from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
+from truefit import params
+from truefit.notebook import all_runs, notebook_of, page_of
+from truefit.notebook.normalise import normalise
+from truefit.notebook.run import PINNED, PINNED_ON_X86
 
 # Each in a kernel of its own, as from the command line; but papermill is imported once for all.
 REST = """
 import json, sys
 from papermill import execute_notebook
-for source, given in json.load(sys.stdin):
-    execute_notebook(source, "out.ipynb", given, progress_bar=False)
+for source, target, given in json.load(sys.stdin):
+    execute_notebook(source, target, given, progress_bar=False)
 """
+CASE = "loans"
+OTHER = {"OPENBLAS_CORETYPE": "Sandybridge"}  # another kind of processor
 
 
 def run(copy, command, **more):
@@ -22,7 +30,7 @@ def run(copy, command, **more):
     ran = subprocess.run(
         command,
         cwd=copy.parent,
-        env=environment(TRUEFIT_PROJECT=str(copy)),
+        env=environment(**PINNED, **(PINNED_ON_X86 | OTHER), TRUEFIT_PROJECT=str(copy)),
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -32,15 +40,30 @@ def run(copy, command, **more):
     assert ran.returncode == 0, ran.stderr[-3000:]
 
 
-def test_notebooks_run_through_plain_papermill_from_anywhere(tmp_path):
-    copy = copy_project(tmp_path / "clone")
-    books = []
-    for step in STEPS:
-        case = {} if step in WITHOUT_CASE else {"case": "loans"}
-        source = str(copy / "notebooks" / f"{notebook_of(step)}.ipynb")
-        books.append((source, case | SMALLEST[step]))
-    source, given = books.pop(0)
-    values = json.dumps({k: v for k, v in given.items() if k != "case"})
-    run(copy, ["papermill", source, "out.ipynb", "-p", "case", "loans", "-y", values])
-    run(copy, [sys.executable, "-c", REST], input=json.dumps(books))
-    assert (copy / "models" / "loans" / "bundle" / "model.onnx").is_file()
+def shown(notebook):
+    """What the cells show, but for the pictures."""
+    return [
+        output.get("text") or {k: v for k, v in output.get("data", {}).items() if k != "image/png"}
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+    ]
+
+
+def test_notebooks_run_through_plain_papermill_from_anywhere_and_show_the_same(finished, tmp_path):
+    copy = Path(shutil.copytree(finished, tmp_path / "clone", symlinks=True))
+    for folder in (".searches", "models", "data/homes", f"data/{CASE}"):
+        shutil.rmtree(copy / folder)
+    settings, books = params.load(copy / "params.yaml"), []
+    for step, case in all_runs([CASE]):
+        source = copy / "notebooks" / f"{notebook_of(step)}.ipynb"
+        values = settings.section(step, case).model_dump()
+        books.append((str(source), f"{step}.ipynb", ({"case": case} if case else {}) | values))
+    source, target, given = books[0]
+    words = json.dumps({k: v for k, v in given.items() if k != "case"})
+    run(copy, ["papermill", source, target, "-p", "case", CASE, "-y", words])
+    run(copy, [sys.executable, "-c", REST], input=json.dumps(books[1:]))
+    assert (copy / "models" / CASE / "bundle" / "model.onnx").is_file()
+    for step, case in all_runs([CASE]):
+        page = (finished / "reports" / page_of(step, case)).with_suffix(".ipynb")
+        ran = normalise(tmp_path / f"{step}.ipynb", copy, copy / ".staging")
+        assert shown(ran) == shown(nbformat.read(page, as_version=4)), step

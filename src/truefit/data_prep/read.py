@@ -288,12 +288,22 @@ def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Ser
         return values.mask(values.isin([float(t) for t in case.missing if fullmatch(NUMBER, t)]))
     if values.dtype.kind == "f":  # a code from Parquet with gaps: 20.0 is the code 20
         values = values.map(lambda v: f"{v:.0f}" if v.is_integer() else str(v), na_action="ignore")
+    if values.dtype == object:
+        values = values.map(lambda v: _text(v) if isinstance(v, bytes) else v)
     text = values.astype("str").str.rstrip()
     text = text.mask(text.isin(["", *case.missing]))
     known = text.dropna().str.lstrip()
     if not is_text and len(known) and known.str.fullmatch(NUMBER).all():
         return _number(text, known)
     return text.fillna(ABSENT) if column in case.absent else text
+
+
+def _text(value: bytes) -> str:
+    """A text that Parquet keeps as bytes; what is no text, as hexadecimal digits."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
 
 
 def _number(text: pd.Series, known: pd.Series) -> pd.Series:
