@@ -59,10 +59,10 @@ def show(figure: Figure, alt: str, *, colours: int = COLOURS) -> None:
     with warnings.catch_warnings():
         # A sign that the font lacks is drawn as a box; a name too long for the page is drawn, too.
         warnings.filterwarnings("ignore", "(Glyph|constrained_layout not applied)")
-        figure.savefig(raw, format="rgba", dpi=DPI)
-    pixels = tuple(int(inches * DPI) for inches in figure.get_size_inches())
+        # Hardly compressed, because it is read again at once.
+        figure.savefig(raw, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     plt.close(figure)
-    image = Image.frombytes("RGBA", pixels, raw.getvalue()).convert("RGB")
+    image = Image.open(raw).convert("RGB")
     image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         small, format="PNG", optimize=True
     )
