@@ -37,7 +37,7 @@ def test_the_costs_are_those_of_the_benchmark():
     added = [stage["added"] for stage in found["stages, seconds"].values()]
     whole = found["whole pipeline, seconds"]
     assert row("the whole pipeline")[-1] == f"{whole['wall']:.0f}"
-    assert row("of these, processor")[-1] == f"{whole['cpu']:.0f}"
+    assert row("its processor time")[-1] == f"{whole['cpu']:.0f}"
     assert row("`dvc repro` when nothing")[-1] == f"{found['nothing changed, seconds']:.1f}"
     empty = found["empty pipeline of as many stages, seconds"]
     assert row("an empty DVC pipeline")[-1] == f"{empty:.1f}"
