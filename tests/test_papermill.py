@@ -41,12 +41,11 @@ def run(copy, command, **more):
 
 
 def shown(notebook):
-    """What the cells show, but for the pictures."""
-    return [
-        output.get("text") or {k: v for k, v in output.get("data", {}).items() if k != "image/png"}
-        for cell in notebook.cells
-        for output in cell.get("outputs", ())
-    ]
+    """What the cells show, but for the pictures; the kernel may print a text in pieces."""
+    outputs = [cell.get("outputs", ()) for cell in notebook.cells]
+    printed = ["".join(o.get("text", "") for o in of_cell) for of_cell in outputs]
+    displayed = [o["data"] for of_cell in outputs for o in of_cell if "data" in o]
+    return printed, [{k: v for k, v in d.items() if k != "image/png"} for d in displayed]
 
 
 def test_notebooks_run_through_plain_papermill_from_anywhere_and_show_the_same(finished, tmp_path):

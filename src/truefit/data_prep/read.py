@@ -288,8 +288,8 @@ def _column(values: pd.Series, column: str, case: Case, is_text: bool) -> pd.Ser
         return values.mask(values.isin([float(t) for t in case.missing if fullmatch(NUMBER, t)]))
     if values.dtype.kind == "f":  # a code from Parquet with gaps: 20.0 is the code 20
         values = values.map(lambda v: f"{v:.0f}" if v.is_integer() else str(v), na_action="ignore")
-    if values.dtype == object:
-        values = values.map(lambda v: _text(v) if isinstance(v, bytes) else v)
+    if values.dtype == object and values.map(lambda value: isinstance(value, bytes)).any():
+        values = values.map(_text, na_action="ignore")
     text = values.astype("str").str.rstrip()
     text = text.mask(text.isin(["", *case.missing]))
     known = text.dropna().str.lstrip()
