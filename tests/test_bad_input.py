@@ -283,7 +283,7 @@ def test_a_wrong_block_stops_its_own_case_alone(truefit, mine):
     assert done.stderr.count("\n") == 1
     for culprit in ("cases.yours.tabel", "did you mean table?", "target is missing"):
         assert culprit in done.stderr
-    done = truefit(*RUN, "-p", "noise_columns=100", cwd=mine)
+    done = truefit(*RUN, "--quick", cwd=mine)
     assert (done.returncode, done.stderr) == (0, "")
 
 
