@@ -263,6 +263,16 @@ def test_onnx_runtime_refuses_a_tree_in_float16():
         open_session(model.SerializeToString())
 
 
+def test_a_perceptron_in_bytes_answers_alike_on_processors_that_add_in_sixteen_bits():
+    small = export.int8(cases.fitted("loans", "mlp"), "mlp", "loans")
+    matrices = [
+        onnx.numpy_helper.to_array(t)
+        for t in onnx.load_from_string(small.content).graph.initializer
+    ]
+    largest = max(abs(m.astype(int)).max() for m in matrices if m.dtype == np.int8)
+    assert 2 * 255 * largest < 2**15  # two products of an input and a weight, added
+
+
 def test_a_row_of_a_perceptron_in_bytes_depends_on_the_rows_it_is_sent_with():
     small = export.int8(cases.fitted("loans", "mlp"), "mlp", "loans")
     whole = export.exactly(cases.fitted("loans", "mlp"), "mlp", "loans")

@@ -156,10 +156,11 @@ async function copy() {
 
 /** A strip from `low` to `high` with an interval, a point, and perhaps a mark with its name. */
 function showScale(low, high, interval, point, mark, ends) {
-  const at = (value) => `${(100 * (value - low)) / (high - low)}%`;
+  const wide = (value) => `${(100 * value) / (high - low)}%`;
+  const at = (value) => wide(value - low);
   const shown = [svg("rect", { class: "track", y: 9, width: "100%", height: 4, rx: 2 })];
   if (interval) {
-    const [x, width] = [at(interval[0]), at(interval[1] - interval[0] + low)];
+    const [x, width] = [at(interval[0]), wide(interval[1] - interval[0])];
     shown.push(svg("rect", { class: "interval", x, width, y: 6, height: 10, rx: 2 }));
   }
   if (mark) {
@@ -238,11 +239,12 @@ function showMoves({ prediction, typical, contributions }, one) {
   const whole = (value) => (share ? percent(value) : inUnit(toSpread(value, spread, 3)));
   const low = Math.min(0, sum, ...top.map((c) => c.contribution));
   const span = Math.max(0, sum, ...top.map((c) => c.contribution)) - low;
-  const at = (value) => `${(100 * (value - low)) / span}%`;
+  const wide = (value) => `${(100 * value) / span}%`;
+  const at = (value) => wide(value - low);
   const bar = (value) => svg("svg", { width: "100%", height: 14, "aria-hidden": "true" },
     svg("rect", {
       class: value < 0 ? "down" : "up", x: at(Math.min(value, 0)), y: 1,
-      width: at(Math.abs(value) + low), height: 12, rx: 1,
+      width: wide(Math.abs(value)), height: 12, rx: 1,
     }),
     svg("line", { class: "zero", x1: at(0), x2: at(0), y1: 0, y2: 14 }));
   const row = (name, values, value) => html("tr", {},
