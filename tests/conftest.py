@@ -60,7 +60,15 @@ SLOW = [
     for name in (
         *("pipeline", "search", "container", "bad_input", "dependencies", "papermill", "any_table"),
         *("maintenance", "monitoring", "compress", "faults", "page", "fuzz", "export", "registry"),
-        *("repro", "publish", "recipe", "monitor_command", "operations", "challenger_service"),
+        *(
+            "repro",
+            "forked",
+            "publish",
+            "recipe",
+            "monitor_command",
+            "operations",
+            "challenger_service",
+        ),
         *("serving_lesson", "serving", "request_log_reader", "v2", "least_squares", "alert_chain"),
         *("bundle", "readiness", "closure", "explain", "odd_live_rows", "odd_tables", "training"),
         *("uncertainty", "scorecard", "openapi", "alerts", "claims", "index", "params"),

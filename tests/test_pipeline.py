@@ -182,9 +182,9 @@ def test_the_numbers_come_out_again_on_another_kind_of_processor(finished, tmp_p
     pages = [copy / "reports" / page_of(step, case) for step, case in all_runs([case])]
     books = [nbformat.read(page.with_suffix(".ipynb"), as_version=4) for page in pages]
     cells = [cell for book in books for cell in book.cells]
-    joined = nbformat.v4.new_notebook(cells=cells, metadata=books[0].metadata)
     for i, cell in enumerate(cells):
         cell.id = str(i)
+    joined = nbformat.v4.new_notebook(cells=cells, metadata=books[0].metadata)
     nbformat.write(joined, copy / "reports" / case / "all.ipynb")
     other = {**PINNED, **PINNED_ON_X86, "OPENBLAS_CORETYPE": "Sandybridge"}
     run = subprocess.run(

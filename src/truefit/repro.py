@@ -6,6 +6,7 @@ DVC runs one stage after another. What has changed, and what is recorded, is sti
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple
 
-from truefit import project
+from truefit import forked, project
 from truefit.project import TruefitError
 from truefit.stages import Stages, opened
 
@@ -31,7 +32,7 @@ class ReproError(TruefitError):
 
 
 class _Run(NamedTuple):
-    process: subprocess.Popen
+    process: subprocess.Popen | forked.Forked
     said: IO[bytes]
     began: float  # on the monotonic clock
 
@@ -94,6 +95,7 @@ class _Pipeline:
             self._stop()
             raise
         finally:
+            forked.stop()
             self.display.close()
         if self.failed:
             rest = f"; not run for it: {', '.join(self.dropped)}" if self.dropped else ""
@@ -117,17 +119,22 @@ class _Pipeline:
                 self.display.skipped()
 
     def _run(self, name: str, commands: list[str], beside: list[str]) -> _Run:
-        said, place = tempfile.TemporaryFile(), self.stages.place(name)  # noqa: SIM115
+        said, place = tempfile.NamedTemporaryFile(), self.stages.place(name)  # noqa: SIM115
         # Cores are shared out by how much is to come after each stage; joblib reads the variable.
         share = self.ahead[name] / sum(self.ahead[other] for other in [name, *beside])
         # One more than its share: when the others have ended, the longest must not be left to few.
         place["env"]["LOKY_MAX_CPU_COUNT"] = str(min(cores(), int(cores() * share) + 1))
-        if POSIX:
-            place["process_group"] = 0  # of its own, so that it is told to stop by us alone
-        line = commands[0] if len(commands) == 1 else " && ".join(f"({c})" for c in commands)
-        process = subprocess.Popen(
-            line, shell=True, stdin=subprocess.DEVNULL, stdout=said, stderr=said, **place
-        )
+        if arguments := _own(commands):
+            from truefit.cli import main
+
+            process = forked.start(main, arguments, said=said.name, **place)
+        else:
+            if POSIX:
+                place["process_group"] = 0  # of its own, so that it is told to stop by us alone
+            line = commands[0] if len(commands) == 1 else " && ".join(f"({c})" for c in commands)
+            process = subprocess.Popen(
+                line, shell=True, stdin=subprocess.DEVNULL, stdout=said, stderr=said, **place
+            )
         return _Run(process, said, time.monotonic())
 
     def _collect(self) -> None:
@@ -166,11 +173,19 @@ class _Pipeline:
                 run.process.wait()
 
 
-def _tell(process: subprocess.Popen, name: str) -> None:
+def _own(commands: list[str]) -> list[str]:
+    """The arguments of ``truefit``, if that is all that a stage runs, without help of a shell."""
+    words = commands[0].split()
+    plain = len(commands) == 1 and all(re.fullmatch(r"[\w./@=-]+", word) for word in words)
+    return words[1:] if forked.AVAILABLE and plain and words[0] == "truefit" else []
+
+
+def _tell(process: subprocess.Popen | forked.Forked, name: str) -> None:
     if not POSIX:
         process.terminate()
     elif process.poll() is None:
-        os.killpg(process.pid, getattr(signal, name))
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(process.pid, getattr(signal, name))
 
 
 @contextmanager
@@ -228,7 +243,7 @@ class _Display:
         self.past += 1
         self.unchanged += 1
 
-    def ended(self, name: str, seconds: float, code: int, words: str) -> None:
+    def ended(self, name: str, seconds: float, code: int | None, words: str) -> None:
         self.past += 1
         self._erase()
         ended = f"took {_clock(seconds)}" if code == 0 else f"failed after {_clock(seconds)}"

@@ -1,22 +1,25 @@
 """Write down each file that the processes of a stage open to read.
 
-Python imports it at its start, where ``PYTHONPATH`` has this folder.
+Python imports it at its start, where ``PYTHONPATH`` has this folder. A process may learn later that
+it belongs to a stage, or be forked for another one, so each is asked at each file.
 """
 
 import os
 import sys
 from importlib.machinery import PathFinder
 
-folder, stage = os.environ.get("TRUEFIT_OPENED"), os.environ.get("DVC_STAGE")
+folder = os.environ.get("TRUEFIT_OPENED")
 seen = set()
 
 
 def note(path):
     """Write down a file, if it is one: of a folder only what is in it is read."""
-    path = os.path.abspath(path)
-    if path not in seen and os.path.isfile(path):
+    stage, path = os.environ.get("DVC_STAGE"), os.path.abspath(path)
+    if stage and (stage, path) not in seen and os.path.isfile(path):
+        record = os.open(f"{folder}/{stage}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(record, f"{path}\n".encode())
-    seen.add(path)
+        os.close(record)
+    seen.add((stage, path))
 
 
 def hear(event, arguments):
@@ -47,7 +50,6 @@ class Parquet:
         return spec
 
 
-if folder and stage:
-    record = os.open(f"{folder}/{stage}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+if folder:
     sys.addaudithook(hear)
     sys.meta_path.insert(0, Parquet)

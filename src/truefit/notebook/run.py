@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
-from truefit import params, project
+from truefit import forked, params, project
 from truefit.notebook.normalise import normalise
 from truefit.notebook.publish import publish, undo
 from truefit.project import InputError, TruefitError
@@ -313,12 +314,33 @@ def _manager(said: IO[bytes]) -> type:
     """A kernel manager whose kernel writes its own messages to a file."""
     from jupyter_client import AsyncKernelManager
 
+    waiting = forked.kernel()
+
     class Manager(AsyncKernelManager):
         # pyrefly: ignore[bad-override-mutable-attribute]
         async def start_kernel(self, **more: Any) -> None:
+            if waiting:
+                made = {"kernel_id": str(uuid4()), "kernel_spec": self.kernel_spec}
+                self.provisioner = _provisioner(waiting)(parent=self, **made)
             await super().start_kernel(stderr=said, **more)
 
     return Manager
+
+
+def _provisioner(waiting: forked.Kernel) -> type:
+    """What makes a kernel of the process that waits to become one, rather than to start another."""
+    from jupyter_client.provisioning import LocalProvisioner
+
+    class Provisioner(LocalProvisioner):
+        async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+            arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
+            given: dict[str, Any] = {name: kwargs.get(name) for name in ("cwd", "env", "stderr")}
+            self.process = waiting.begin(arguments, **given)
+            # pyrefly: ignore[bad-override-mutable-attribute]
+            self.pid = self.pgid = waiting.process.pid
+            return self.connection_info
+
+    return Provisioner
 
 
 def _terminal(progress: bool) -> dict[str, str]:
