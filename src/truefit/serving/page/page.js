@@ -156,7 +156,7 @@ async function copy() {
 
 /** A strip from `low` to `high` with an interval, a point, and perhaps a mark with its name. */
 function showScale(low, high, interval, point, mark, ends) {
-  const wide = (value) => `${(100 * value) / (high - low)}%`;
+  const wide = (value) => `${100 * (value / (high - low))}%`;
   const at = (value) => wide(value - low);
   const shown = [svg("rect", { class: "track", y: 9, width: "100%", height: 4, rx: 2 })];
   if (interval) {
@@ -239,7 +239,7 @@ function showMoves({ prediction, typical, contributions }, one) {
   const whole = (value) => (share ? percent(value) : inUnit(toSpread(value, spread, 3)));
   const low = Math.min(0, sum, ...top.map((c) => c.contribution));
   const span = Math.max(0, sum, ...top.map((c) => c.contribution)) - low;
-  const wide = (value) => `${(100 * value) / span}%`;
+  const wide = (value) => `${100 * (value / span)}%`;
   const at = (value) => wide(value - low);
   const bar = (value) => svg("svg", { width: "100%", height: 14, "aria-hidden": "true" },
     svg("rect", {
