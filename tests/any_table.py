@@ -130,7 +130,11 @@ def _set_up(folder: Path) -> Iterator[None]:
     alone = {project.ROOT_VARIABLE: str(folder), "MPLBACKEND": "agg", "LOKY_MAX_CPU_COUNT": "1"}
     with mock.patch.dict(os.environ, alone), mock.patch.object(figures, "DPI", 30):
         os.environ.pop(project.STAGING_VARIABLE, None)
-        yield
+        main = sys.modules["__main__"]
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main  # which the shell has taken the place of
 
 
 def _run_step(step: str) -> Outcome:
@@ -150,6 +154,7 @@ def _run_step(step: str) -> Outcome:
         return Outcome(step, ended, why, _said(book), time.process_time() - started)
 
     shell = InteractiveShell.instance()
+    sys.modules["__main__"] = shell.user_module
     shell.displayhook.do_full_cache = False  # it would collect garbage at each reset
     shell.reset(new_session=True, aggressive=False)
     book = nbformat.read(ROOT / "notebooks" / f"{notebook_of(step)}.ipynb", as_version=4)

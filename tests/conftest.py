@@ -7,13 +7,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from textwrap import indent
+from threading import Lock
 from typing import NoReturn
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 from ruamel.yaml import YAML
+
+from truefit import forked
+from truefit.cli import main
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
@@ -75,6 +80,7 @@ SLOW = [
     )
 ]
 
+STARTING = Lock()  # the environment is changed for a moment when a process is forked
 # Test processes share the cores, and most searches end before a worker would have started.
 for variable in ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -149,18 +155,39 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **changes}
 
 
-def run_truefit(*arguments: str, cwd: Path, env: dict | None = None, **more):
-    """Run the command ``truefit`` as a person would, from a directory."""
+def run_truefit(*arguments: str, cwd: Path, env: dict | None = None):
+    """Run the command ``truefit`` as a person would, from a directory.
+
+    It is forked as stages are under ``truefit repro``: to start Python and import the libraries
+    each time would take longer than the tests. Only what runs a pipeline, a service or another copy
+    of the code is started.
+    """
+    words = [*map(str, arguments)]
+    if forked.AVAILABLE and words[0] not in ("repro", "serve") and "PYTHONPATH" not in (env or {}):
+        return _forked(words, cwd, {**os.environ, **(env or {})})
     return subprocess.run(
-        [BIN / "truefit", *map(str, arguments)],
+        [BIN / "truefit", *words],
         cwd=cwd,
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
         encoding="utf-8",
         timeout=600,
-        **more,
     )
+
+
+def _forked(words: list[str], cwd: Path, env: dict) -> subprocess.CompletedProcess:
+    with NamedTemporaryFile() as out, NamedTemporaryFile() as err:
+        with STARTING:
+            process = forked.start(
+                main, words, cwd=str(cwd), env=env, stdout=out.name, stderr=err.name
+            )
+        try:
+            code = process.wait(600)
+        finally:
+            process.kill()
+        said = [Path(file.name).read_text(encoding="utf-8") for file in (out, err)]
+    return subprocess.CompletedProcess(["truefit", *words], code, *said)
 
 
 def versioned_copy(target: Path) -> Path:

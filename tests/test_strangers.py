@@ -12,7 +12,7 @@ import pytest
 import service as running
 from cases import ROOT
 from conftest import run_truefit
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from service import Service, copy_models, rows
 from test_operations import change_manifest
@@ -67,6 +67,7 @@ def test_no_answer_is_larger_than_a_body_may_be(small):
 
 @often
 @given(st.lists(st.text(max_size=30), max_size=30), st.integers(0, 400))
+@example(["ab"] * 3, 14)
 def test_an_answer_is_written_to_its_limit_and_no_further(values, most):
     written = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     if len(written.encode()) > most and values:

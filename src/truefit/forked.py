@@ -96,7 +96,8 @@ def start(
     *,
     cwd: str,
     env: Mapping[str, str],
-    said: str,
+    stdout: str,
+    stderr: str,
 ) -> Forked:
     """Start a command in a process group of its own.
 
@@ -108,14 +109,15 @@ def start(
     cwd : str
     env : mapping
         All of its environment.
-    said : str
-        A file, to whose end go both its standard output and its errors.
+    stdout, stderr : str
+        Files, to whose ends go its output and its errors.
     """
     from truefit.notebook.run import pinned_environment
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LIBRARIES))
-    process = context.Process(target=_command, args=(main, arguments, cwd, dict(env), said))
+    given = (main, arguments, cwd, dict(env), stdout, stderr)
+    process = context.Process(target=_command, args=given)
     with pinned_environment():  # which the server inherits, when the first process starts it
         process.start()
     return Forked(process)
@@ -128,12 +130,17 @@ def stop() -> None:
 
 
 def _command(
-    main: Callable[[list[str]], int], arguments: list[str], cwd: str, env: dict, said: str
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    cwd: str,
+    env: dict[str, str],
+    *streams: str,
 ) -> NoReturn:
     os.setpgid(0, 0)
-    words = os.open(said, os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(words, stream)
+    for number, name in enumerate(streams, 1):
+        file = os.open(name, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
     os.chdir(cwd)
     global _kernel
     _kernel = _wait_for_work()

@@ -127,7 +127,7 @@ class _Pipeline:
         if arguments := _own(commands):
             from truefit.cli import main
 
-            process = forked.start(main, arguments, said=said.name, **place)
+            process = forked.start(main, arguments, stdout=said.name, stderr=said.name, **place)
         else:
             if POSIX:
                 place["process_group"] = 0  # of its own, so that it is told to stop by us alone

@@ -122,9 +122,12 @@ class Size:
             413 as soon as the answer is too large.
         """
         parts = []
+        self.left -= (
+            1  # the bracket that opens it; behind each part is a comma, or that which closes
+        )
         for first in range(0, n, BLOCK):
             parts.append(encode(part(slice(first, min(first + BLOCK, n))))[1:-1])
-            self.left -= len(parts[-1])
+            self.left -= len(parts[-1]) + 1
             if self.left < 0:
                 said = f"the answer would be larger than {self.most:,} bytes; send fewer rows"
                 raise Problem(413, f"{said} at a time")
