@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,6 +82,10 @@ SLOW = [
 ]
 
 STARTING = Lock()  # the environment is changed for a moment when a process is forked
+# A shell lets what a script starts in the background ignore Ctrl-C, and so would all that is
+# started from here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Test processes share the cores, and most searches end before a worker would have started.
 for variable in ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
