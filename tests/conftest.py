@@ -66,16 +66,9 @@ SLOW = [
     for name in (
         *("pipeline", "search", "container", "bad_input", "dependencies", "papermill", "any_table"),
         *("maintenance", "monitoring", "compress", "faults", "page", "fuzz", "export", "registry"),
-        *(
-            "repro",
-            "forked",
-            "publish",
-            "recipe",
-            "monitor_command",
-            "operations",
-            "challenger_service",
-        ),
-        *("serving_lesson", "serving", "request_log_reader", "v2", "least_squares", "alert_chain"),
+        *("repro", "forked", "publish", "recipe", "monitor_command", "operations"),
+        *("challenger_service", "serving_lesson", "serving", "request_log_reader", "v2"),
+        *("least_squares", "alert_chain"),
         *("bundle", "readiness", "closure", "explain", "odd_live_rows", "odd_tables", "training"),
         *("uncertainty", "scorecard", "openapi", "alerts", "claims", "index", "params"),
     )
@@ -160,7 +153,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **changes}
 
 
-def run_truefit(*arguments: str, cwd: Path, env: dict | None = None):
+def run_truefit(*arguments: str, cwd: Path, env: dict | None = None, timeout: float = 600):
     """Run the command ``truefit`` as a person would, from a directory.
 
     It is forked as stages are under ``truefit repro``: to start Python and import the libraries
@@ -168,27 +161,29 @@ def run_truefit(*arguments: str, cwd: Path, env: dict | None = None):
     of the code is started.
     """
     words = [*map(str, arguments)]
+    with STARTING:
+        whole = {**os.environ, **(env or {})}
     if forked.AVAILABLE and words[0] not in ("repro", "serve") and "PYTHONPATH" not in (env or {}):
-        return _forked(words, cwd, {**os.environ, **(env or {})})
+        return _forked(words, cwd, whole, timeout)
     return subprocess.run(
         [BIN / "truefit", *words],
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env=whole,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=600,
+        timeout=timeout,
     )
 
 
-def _forked(words: list[str], cwd: Path, env: dict) -> subprocess.CompletedProcess:
+def _forked(words: list[str], cwd: Path, env: dict, timeout: float) -> subprocess.CompletedProcess:
     with NamedTemporaryFile() as out, NamedTemporaryFile() as err:
         with STARTING:
             process = forked.start(
                 main, words, cwd=str(cwd), env=env, stdout=out.name, stderr=err.name
             )
         try:
-            code = process.wait(600)
+            code = process.wait(timeout)
         finally:
             process.kill()
         said = [Path(file.name).read_text(encoding="utf-8") for file in (out, err)]

@@ -51,6 +51,16 @@ def test_what_fails_says_why(top):
     assert done.stderr.startswith("truefit: failed: data_prep@")
 
 
+def test_a_notebook_that_cannot_be_read_ends_its_stage(tmp_path):
+    """The process that waits to become its kernel never does."""
+    copy = versioned_copy(tmp_path / "copy")
+    (copy / "notebooks" / "01_data_prep.ipynb").write_text("{", encoding="utf-8")
+    done = run_truefit("repro", "data_prep@homes", cwd=copy, timeout=60)
+    assert done.returncode == 1
+    assert "truefit: notebooks/01_data_prep.ipynb is no notebook: it is not JSON" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 def test_told_to_stop_it_ends_the_kernel_too(top, name):
     found = top / "kernel"

@@ -143,13 +143,13 @@ def _command(
         os.close(file)
     os.chdir(cwd)
     global _kernel
-    _kernel = _wait_for_work()
+    _kernel = waiting = _wait_for_work()
     _adopt(env)
     try:
         sys.exit(main(arguments))
     finally:
-        if unused := kernel():  # this process ends when its kernel has
-            unused.connection.close()
+        # A stage without a notebook, or one that ended early; this process would wait for it.
+        waiting.process.kill()
 
 
 def _adopt(env: Mapping[str, str]) -> None:
@@ -196,7 +196,7 @@ def _become(theirs: Connection, ours: Connection) -> None:
     os.setsid()
     try:
         arguments, cwd, env = ours.recv()
-    except EOFError:  # a stage without a notebook
+    except EOFError:  # its stage was killed
         return
     errors = recv_handle(ours)
     os.dup2(errors, 2)

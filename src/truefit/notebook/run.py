@@ -269,6 +269,7 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
     import papermill
     import tqdm.auto  # noqa: F401
     from nbclient.exceptions import DeadKernelError
+    from nbformat.reader import NotJSONError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
@@ -290,6 +291,12 @@ def _execute(source: Path, target: Path, values: dict, staging: Path, progress: 
                 kernel_manager_class=_manager(said),
                 config=Config({"KernelManager": _connection()}),
             )
+        except NotJSONError:
+            shutil.rmtree(staging)
+            raise InputError(
+                f"notebooks/{source.name} is no notebook: it is not JSON, perhaps for the marks of "
+                "a merge; mend it, or take it from git again"
+            ) from None
         except PapermillExecutionError as error:
             raise _explained(error, source.stem, staging, target) from None
         except DeadKernelError:

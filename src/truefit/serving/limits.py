@@ -122,9 +122,8 @@ class Size:
             413 as soon as the answer is too large.
         """
         parts = []
-        self.left -= (
-            1  # the bracket that opens it; behind each part is a comma, or that which closes
-        )
+        # The bracket that opens it; behind each part comes a comma, or the bracket that closes it.
+        self.left -= 1
         for first in range(0, n, BLOCK):
             parts.append(encode(part(slice(first, min(first + BLOCK, n))))[1:-1])
             self.left -= len(parts[-1]) + 1
