@@ -16,8 +16,9 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from truefit import data_prep, evaluation, params, project, training
-from truefit.metrics import metrics_of, predictions
-from truefit.params import Case, Compute
+from truefit.case import Case
+from truefit.metrics import predictions
+from truefit.params import Compute
 
 RESULTS = Path(__file__).with_suffix(".json")
 SEED, TEST_SHARE = 42, 0.2
@@ -160,7 +161,7 @@ def scored(models, rows, case, best, linear) -> dict:
     weights = evaluation.bootstrap_weights(len(rows), RESAMPLES, SEED)
     values = {n: evaluation.resample(y, p, weights, case) for n, p in predicted.items()}
     tail = 100 * (1 - CONFIDENCE) / 2
-    wanted = [m for m in ("rmse_log", "rmse", "mae", "roc_auc", "brier") if m in metrics_of(case)]
+    wanted = [m for m in ("rmse_log", "rmse", "mae", "roc_auc", "brier") if m in case.metrics]
     figures = {
         n: {m: [float(f"{v:.6g}") for v in summary(found[m], tail)] for m in wanted}
         for n, found in values.items()

@@ -16,8 +16,8 @@ from conftest import write_params
 from threadpoolctl import threadpool_limits
 
 from truefit import bundle, data_prep, export, params, training
+from truefit.case import Case
 from truefit.data_prep import Split
-from truefit.params import Case
 
 threadpool_limits(1)  # as in a stage; and several test processes share the cores
 

@@ -10,7 +10,8 @@ import pandas as pd
 from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 
-from truefit.params import Case
+from truefit.case import Case
+from truefit.task import make_case
 
 # What an example costs is a fit and an export, so there are few; the same ones on every run.
 SAME = settings(
@@ -129,8 +130,8 @@ def parts(draw, n: int = 100) -> Parts:
     task = draw(st.sampled_from(["regression", "classification"]))
     kind = draw(st.sampled_from(["exact", *(k for k in NUMBERS if k != "constant")]))
     first = frame.iloc[:, 0].rank().fillna(0) / n
-    positive = "<y>" if task == "classification" else None
-    case = Case(table="t.csv", target=target, task=task, positive=positive)
+    more = {"positive": "<y>"} if task == "classification" else {}
+    case = make_case(table="t.csv", target=target, task=task, **more)
     if task == "classification":
         noisy = first + 0.1 * (kind != "exact") * rng.normal(size=n)
         limit = noisy.quantile(draw(st.sampled_from([0.12, 0.5, 0.88])))

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from truefit import training
-from truefit.params import Case, Compute, Space, Training
+from truefit.params import Compute, Space, Training
+from truefit.task import BinaryClassification, Regression
 from truefit.training import SHELF
 
 COMMON = {"table": "t.csv", "target": "y", "clusters": ["east", "north"], "absent": ["grade"]}
 COMMON |= {"features": {"product": "size * fill(gaps, 0)"}}
 ORDER = [{"order": ["low", "middle", "high"], "columns": ["grade"]}]
 CASES = {
-    "regression": Case(task="regression", log_target=True, ordinal=ORDER, **COMMON),
-    "classification": Case(task="classification", positive="bad", ordinal=ORDER, **COMMON),
+    "regression": Regression(log_target=True, ordinal=ORDER, **COMMON),
+    "classification": BinaryClassification(positive="bad", ordinal=ORDER, **COMMON),
 }
 SHELVES = {task: [m for t, m in SHELF if t == task] for task in CASES}
 SETTINGS = Training(

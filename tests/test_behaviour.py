@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
+from truefit.case import Behaviour, Order
 from truefit.evaluation.behaviour import behaviour_checks, check_behaviour
-from truefit.params import Behaviour, Case, Order
 from truefit.project import InputError
+from truefit.task import make_case
 
 NUMBER = {"table": "t.csv", "target": "y", "task": "regression", "units": {"y": "dollars"}}
 CLASS = {"table": "t.csv", "target": "y", "task": "classification", "positive": "bad"}
@@ -53,7 +54,7 @@ def homes():
 
 
 def run(formula, frame=None, *, block=NUMBER, more=None, **asked):
-    case = Case(**block, **(more or {}), behaviour=[Behaviour(name="it", **asked)])
+    case = make_case(**block, **(more or {}), behaviour=[Behaviour(name="it", **asked)])
     found = check_behaviour(Formula(formula), homes() if frame is None else frame, case)
     assert len(found) == 1
     return found.iloc[0]
@@ -143,7 +144,7 @@ def test_of_classes_the_probability_of_the_positive_one_counts():
     class Other(Formula):
         classes_ = ("aaa", "bad")
 
-    case = Case(**CLASS, behaviour=[Behaviour(name="it", at_least=0.9)])
+    case = make_case(**CLASS, behaviour=[Behaviour(name="it", at_least=0.9)])
     flipped = check_behaviour(Other(lambda X: np.full(len(X), 0.05)), homes(), case)
     assert flipped["passed"].item()  # 1 − 0.05 is the second column
 
@@ -191,7 +192,7 @@ def test_checks_for_the_gate_never_round_a_failure_up_to_the_limit():
 
 
 def test_a_case_without_behaviour_has_an_empty_table():
-    found = check_behaviour(Formula(lambda X: X["area"]), homes(), Case(**NUMBER))
+    found = check_behaviour(Formula(lambda X: X["area"]), homes(), make_case(**NUMBER))
     assert found.empty and behaviour_checks(found) == []
 
 

@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from truefit import cli, data_prep, export, onnx_file, training
-from truefit.bundle import Bundle, Interval, open_session
+from truefit.bundle import Bundle, open_session
 from truefit.export.graph import Graph
+from truefit.manifest import Interval
 from truefit.metrics import predictions
-from truefit.params import Case
 from truefit.predict import predict, read_rows, write_predictions
 from truefit.project import InputError
+from truefit.task import BinaryClassification
 
 WINNERS = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boosting"}
 each_case = pytest.mark.parametrize("name", cases.NAMES)
@@ -160,8 +161,8 @@ def test_rows_from_other_peoples_tables_score_as_in_training(tmp_path, monkeypat
     )
     table["y"] = (rng.random(300) < np.where(table["zone"] == 20, 0.8, 0.2)).astype(int)
     table.to_csv(tmp_path / "t.csv", index=False, sep=";")
-    case = Case(
-        table="t.csv", target="y", task="classification", positive=positive, separator=";",
+    case = BinaryClassification(
+        table="t.csv", target="y", positive=positive, separator=";",
         missing=["?"], absent=["built", "grade"], codes=["zone"],
     )  # fmt: skip
     rows = data_prep.collect(case)["all"]

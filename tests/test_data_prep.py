@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from ruamel.yaml import YAML
 
+from truefit.case import ABSENT
 from truefit.data_prep import (
     check,
     checksums,
@@ -32,8 +33,8 @@ from truefit.data_prep import (
     split,
 )
 from truefit.data_prep.explore import outliers, robust_line, target_numbers
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
+from truefit.task import make_case
 
 SHARES = {"test_share": 0.25, "seed": 1}
 CHOICE = {"production_share": 0.2, "seed": 1}
@@ -41,7 +42,7 @@ CHOICE = {"production_share": 0.2, "seed": 1}
 
 def case(**keys):
     """A block of params.yaml; a regression on ``y`` unless the keys say otherwise."""
-    return Case(**{"table": "t.csv", "target": "y", "task": "regression"} | keys)
+    return make_case(**{"table": "t.csv", "target": "y", "task": "regression"} | keys)
 
 
 def table(rows=100, **columns):
@@ -80,7 +81,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def homes():
     """The tests' table of houses as it is read, and its block."""
-    block = Case(**YAML(typ="safe").load(BLOCKS)["homes"])
+    block = make_case(**YAML(typ="safe").load(BLOCKS)["homes"])
     return read_table(ROOT / block.table, block), block
 
 

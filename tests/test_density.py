@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from truefit.case import ABSENT
 from truefit.monitoring.density import fit_usual
-from truefit.params import ABSENT
 from truefit.project import InputError
 
 

@@ -12,10 +12,10 @@ from sklearn.model_selection import cross_val_predict
 
 from truefit.monitoring import estimate
 from truefit.monitoring.traffic import Traffic
-from truefit.params import Case
+from truefit.task import BinaryClassification, Regression
 
-NUMBER = Case(table="t.csv", target="y", task="regression")
-CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
+NUMBER = Regression(table="t.csv", target="y")
+CLASS = BinaryClassification(table="t.csv", target="y", positive="bad")
 probabilities = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=7)
 
 

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from truefit import evaluation
+from truefit.case import Limit
 from truefit.evaluation import bootstrap_weights, differences, intervals, judge, require_pass
-from truefit.params import Case, Limit
 from truefit.project import GateError
+from truefit.task import BinaryClassification, Regression
 
-NUMBER = Case(table="t.csv", target="y", task="regression")
-CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
+NUMBER = Regression(table="t.csv", target="y")
+CLASS = BinaryClassification(table="t.csv", target="y", positive="bad")
 
 
 def sample(case, n=300, seed=0, spread=1.0):
@@ -195,21 +196,20 @@ def test_the_gate_lets_through_what_passed_and_names_what_did_not():
 
 
 @pytest.mark.parametrize(
-    ("update", "y", "p", "order"),
+    ("case", "y", "p", "order"),
     [
-        ({}, [10.0, 20.0, 30.0, 40.0], [11.0, 20.0, 25.0, 42.0], [3, 4, 1]),
+        (NUMBER, [10.0, 20.0, 30.0, 40.0], [11.0, 20.0, 25.0, 42.0], [3, 4, 1]),
         # By ratio a miss of 5 in 10 is worse than one of 12 in 40.
-        ({"log_target": True}, [10.0, 20.0, 30.0, 40.0], [5.0, 20.0, 31.0, 28.0], [1, 4, 3]),
         (
-            {"task": "classification", "positive": "bad"},
-            ["bad", "good", "bad", "good"],
-            [0.9, 0.8, 0.1, 0.3],
-            [3, 2, 4],
+            NUMBER.model_copy(update={"log_target": True}),
+            [10.0, 20.0, 30.0, 40.0],
+            [5.0, 20.0, 31.0, 28.0],
+            [1, 4, 3],
         ),
+        (CLASS, ["bad", "good", "bad", "good"], [0.9, 0.8, 0.1, 0.3], [3, 2, 4]),
     ],
 )
-def test_the_worst_rows_are_the_worst_and_come_in_order(update, y, p, order):
-    case = NUMBER.model_copy(update=update)
+def test_the_worst_rows_are_the_worst_and_come_in_order(case, y, p, order):
     rows = pd.DataFrame({"y": y, "x": list("abcd"), "name": [11, 12, 13, 14]})
     worst = evaluation.worst_rows(rows, np.array(p), case, 3, ["x"])
     assert list(worst.index) == order

@@ -24,15 +24,14 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from traitlets.config import Config
 from xgboost import XGBRegressor
 
+from truefit.case import Order
 from truefit.evaluation import explain as ex
 from truefit.metrics import predictions
-from truefit.params import Case
+from truefit.task import BinaryClassification, Regression
 
-NUMBER = Case(
-    table="t.csv", target="y", task="regression", units={"y": "US dollars", "a": "square feet"}
-)
+NUMBER = Regression(table="t.csv", target="y", units={"y": "US dollars", "a": "square feet"})
 LOGGED = NUMBER.model_copy(update={"log_target": True})
-CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
+CLASS = BinaryClassification(table="t.csv", target="y", positive="bad")
 OTHER = CLASS.model_copy(update={"positive": "good"})
 CASES = [NUMBER, LOGGED, CLASS, OTHER]
 
@@ -271,10 +270,8 @@ def test_every_kind_of_column_can_be_followed_and_drawn(case, shown):
 
 
 def test_ordered_texts_keep_their_order():
-    case = Case.model_validate(
-        {"table": "t.csv", "target": "y", "task": "regression"}
-        | {"ordinal": [{"order": ["low", "mid", "high"], "columns": ["q"]}]}
-    )
+    order = Order(order=["low", "mid", "high"], columns=["q"])
+    case = Regression(table="t.csv", target="y", ordinal=[order])
     frame = pd.DataFrame({"q": ["high", "low", "mid", "high"], "y": [3.0, 1.0, 2.0, 3.0]})
     model = Formula(lambda X: X["q"].map({"low": 1, "mid": 2, "high": 3})).fit(None, None)
     found = ex.partial_dependence(model, frame, case, "q", seed=0)

@@ -18,18 +18,19 @@ from sklearn.preprocessing import PowerTransformer
 
 from truefit import export, expressions, training
 from truefit.bundle import open_session, run_session
+from truefit.case import ABSENT, Limit
 from truefit.data_prep import infer_schema
 from truefit.export.graph import Graph
 from truefit.export.steps import STEPS, formula
-from truefit.params import ABSENT, Case, Limit
 from truefit.predict import predict
 from truefit.project import InputError
+from truefit.task import BinaryClassification, Regression
 from truefit.training.neighbours import NeighboursClassifier, NeighboursRegressor
 from truefit.training.recalibrated import Recalibrated
 
 # XGBoost counts in float32; all else agrees to twelve digits or more.
 TOLERANCE = 3e-7
-NUMBER = Case(table="t.csv", target="y", task="regression")
+NUMBER = Regression(table="t.csv", target="y")
 REGRESSORS = ["linear", "ridge", "svm", "mlp", "k_nearest_neighbors", "extra_trees"]
 BOOSTED = ["hist_gradient_boosting", "xgboost", "lightgbm"]
 TREES = {"decision_tree", "random_forest", "extra_trees", *BOOSTED}
@@ -277,7 +278,7 @@ def test_an_id_must_not_be_called_like_an_answer(project, name):
 def test_the_probability_is_of_the_positive_class_whichever_comes_first(project, model, positive):
     frame = pd.DataFrame({"x": numbers()})
     frame["y"] = np.where(frame["x"] + numbers(seed=1) > 0, "yes", "no")
-    case = Case(table="t.csv", target="y", task="classification", positive=positive)
+    case = BinaryClassification(table="t.csv", target="y", positive=positive)
     assert gap(project, frame, model, case) <= TOLERANCE
     _, bundle = exported(project, frame, model, case)
     found = predict(bundle, frame)

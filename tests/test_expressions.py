@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from truefit import expressions, training
-from truefit.params import Case
 from truefit.project import InputError
+from truefit.task import Regression
 
-CASE = Case(table="t.csv", target="y", task="regression", id="key")
+CASE = Regression(table="t.csv", target="y", id="key")
 FLOATS = st.floats(-1e6, 1e6, width=32) | st.just(float("nan")) | st.sampled_from([0.0, -1.0, 1.0])
 COMPARISONS = ["<", "<=", ">", ">=", "=="]
 LEAVES = st.sampled_from(["a", "b", "c", "2", "0.5", "1e3", "0"])

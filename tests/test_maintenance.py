@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from truefit import maintenance, training
+from truefit.case import Limit
 from truefit.maintenance.staleness import _joined
 from truefit.metrics import scores, truth
-from truefit.params import Limit
 
 CHOICE, WATCHING = PARAMS.maintenance, PARAMS.monitoring
 RULE, LEVEL = WATCHING.rules.bias, WATCHING.false_alarms

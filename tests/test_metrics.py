@@ -11,11 +11,11 @@ from sklearn import metrics as reference
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import UndefinedMetricWarning
 
-from truefit.metrics import HIGHER_IS_BETTER, metrics_of, predictions, resample, scores, truth
-from truefit.params import Case, Costs
+from truefit.metrics import HIGHER_IS_BETTER, predictions, resample, scores, truth
+from truefit.task import BinaryClassification, Costs, Regression
 
-NUMBER = Case(table="t.csv", target="y", task="regression", log_target=True)
-CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
+NUMBER = Regression(table="t.csv", target="y", log_target=True)
+CLASS = BinaryClassification(table="t.csv", target="y", positive="bad")
 SKLEARN = {
     "mse": reference.mean_squared_error,
     "rmse": reference.root_mean_squared_error,
@@ -48,7 +48,7 @@ def tables(draw, y, p):
 def assert_as_scikit_learn(labels, p, weights, case):
     y = truth(pd.Series(labels), case)
     found = resample(pd.Series(labels), p, weights.astype(float), case)
-    assert set(found) == set(metrics_of(case))
+    assert set(found) == set(case.metrics)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         warnings.filterwarnings("ignore", "No positive class found")

@@ -105,7 +105,7 @@ def test_red_in_the_newest_window_is_an_exit_code_of_its_own(project, tmp_path):
         rows = rows.assign(hd=rows["hd"] * (1000 if day == 2 else 1))
         inputs = {column.name: rows[column.name].tolist() for column in own.inputs}
         said = own.score(inputs)
-        low, high = own.interval(said)
+        low, high = own.manifest.ends(said)
         outputs = {"prediction": said.tolist(), "low": low.tolist(), "high": high.tolist()}
         at = start + timedelta(days=day)
         log.add(Entry(NAME, at, f"r{day}", own.version, len(rows), None, inputs, outputs))

@@ -15,9 +15,9 @@ from scipy import stats
 
 from truefit import monitoring
 from truefit.bundle import Bundle
+from truefit.case import Window
 from truefit.monitoring import diagnosis, faults, statistics
 from truefit.monitoring.traffic import Baseline, Traffic
-from truefit.params import Window
 from truefit.project import InputError
 
 CHOSEN = cases.PARAMS.monitoring

@@ -13,17 +13,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from truefit import maintenance, monitoring
+from truefit.case import Window
 from truefit.monitoring import estimate, faults, plots, statistics
 from truefit.monitoring.density import fit_usual
 from truefit.monitoring.prometheus import metrics_text
 from truefit.monitoring.traffic import has_label, in_windows
-from truefit.params import Case, Window
+from truefit.task import BinaryClassification, Regression
 
 pytestmark = pytest.mark.usefixtures("coarse_figures")
 few = settings(odd_tables.SAME, max_examples=4)
 many = settings(odd_tables.SAME, max_examples=40)
 CHOSEN = cases.PARAMS.monitoring.model_copy(update={"resamples": 100, "least_rows": 10})
-NUMBER = Case(table="t.csv", target="y", task="regression")
+NUMBER = Regression(table="t.csv", target="y")
 MODELS = {
     "regression": ["ridge", "decision_tree", "k_nearest_neighbors", "lightgbm"],
     "classification": ["logistic", "decision_tree", "k_nearest_neighbors", "lightgbm"],
@@ -213,8 +214,9 @@ def test_policies_are_replayed_and_a_challenger_is_judged_on_any_table(table, da
     ],
 )
 def test_live_rows_that_cannot_judge_a_model_leave_it_to_the_test_rows(values, positive, why):
-    task = "classification" if positive else "regression"
-    case = NUMBER.model_copy(update={"task": task, "positive": positive})
+    case = (
+        BinaryClassification(table="t.csv", target="y", positive=positive) if positive else NUMBER
+    )
     known = ["n", "y"] * 20 if positive else np.arange(40.0)
     train = pd.DataFrame({"x": np.arange(40.0), "y": known})
     live = pd.DataFrame({"x": np.arange(len(values), dtype=float), "y": values})

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from truefit import data_prep, evaluation, figures, training
 from truefit.data_prep import explore
-from truefit.metrics import metrics_of, predictions, scores, truth
-from truefit.params import Case
+from truefit.metrics import predictions, scores, truth
 from truefit.project import InputError
+from truefit.task import Regression, make_case
 
 pytestmark = pytest.mark.filterwarnings("error")
 # Each example draws several figures.
@@ -39,7 +39,7 @@ def coarse():
 
 def case_of(table, block):
     named = [c for c in table if c != block["target"]][:2]
-    return Case(**block, slices={name: [] for name in named})
+    return make_case(**block, slices={name: [] for name in named})
 
 
 @cheap
@@ -233,13 +233,13 @@ def test_any_candidates_are_compared(made, ways):
     table = evaluation.fold_differences_table(results, board, case, confidence=0.9)
     evaluation.corrected_table(table, "differences")
     assert training.one_standard_error(results, board, case, list(oof)) in oof
-    assert set(metrics_of(case)) <= set(board)
+    assert set(case.metrics) <= set(board)
 
 
 def test_a_figure_shows_a_part_of_very_many_values_and_says_so():
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"user": [f"user {i}" for i in range(6000)], "y": rng.random(6000)})
-    case = Case(table="t.csv", target="y", task="regression")
+    case = Regression(table="t.csv", target="y")
     strength = explore.relations(frame, case)
     with mock.patch.object(figures, "show") as show:
         explore.plot_relations(strength, frame, case)
@@ -251,9 +251,9 @@ def test_a_figure_shows_a_part_of_very_many_values_and_says_so():
 def test_a_map_of_something_else_than_degrees_is_drawn_and_one_of_texts_refused():
     frame = pd.DataFrame({"e": [1e6, 2e6, 3e6], "n": [5e6, 6e6, 7e6], "t": list("abc"), "y": 1.0})
     keys = {"table": "t.csv", "target": "y", "task": "regression"}
-    explore.plot_map(frame, Case(**keys, map=["e", "n"]))
+    explore.plot_map(frame, make_case(**keys, map=["e", "n"]))
     with pytest.raises(InputError, match="map names 't', which is not a column of numbers"):
-        explore.plot_map(frame, Case(**keys, map=["e", "t"]))
+        explore.plot_map(frame, make_case(**keys, map=["e", "t"]))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from truefit import params
 from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 from truefit.project import InputError
+from truefit.task import BinaryClassification
 
 BLOCK = """\
 cases:
@@ -87,7 +88,6 @@ def test_a_clone_of_the_project_finds_its_own_file(clone, monkeypatch):
     ("line", "culprits"),
     [
         ("log_traget: true", ["cases.mine.log_traget", "did you mean log_target?", "True"]),
-        ("positive: [1]", ["cases.mine.positive: [1] is neither a text, a number, true nor false"]),
         ("colour: red", ["cases.mine.colour", "known: table, target, task", "'red'"]),
         ("log_target: yes", ["cases.mine.log_target is 'yes'", "boolean"]),
         ("log_target: 1", ["cases.mine.log_target is 1", "boolean"]),
@@ -95,6 +95,7 @@ def test_a_clone_of_the_project_finds_its_own_file(clone, monkeypatch):
         ("missing: [-999]", ["cases.mine.missing.0 is -999", "string"]),
         ("separator: ';;'", ["cases.mine.separator is ';;'", "at most 1 character"]),
         ("positive: good", ["cases.mine", "positive is for classification"]),
+        ("protected: [a]", ["cases.mine", "protected is for classification"]),
         ("time: year", ["cases.mine", "time and production_from go together"]),
         ("production_from: [2009]", ["cases.mine.production_from", "[2009]"]),
         ("production_from: 2009-05-01", ["cases.mine.production_from: 2009-05-01 needs quotes"]),
@@ -213,6 +214,7 @@ BOTH = "must have both change and expect, or neither"
             "costs.false_positive is inf, but should be a finite number",
         ),
         ("costs: {false_positive: 1}", "costs.false_negative is missing"),
+        ("positive: [1]", "positive: [1] is neither a text, a number, true nor false"),
         (
             "costs: {false_positve: 1, false_negative: 1}",
             "costs.false_positve is not a known key; did you mean false_positive? (its value is 1)",
@@ -396,7 +398,7 @@ def test_one_and_true_mean_the_same_class_however_it_is_written(load, written, c
 
 @given(st.lists(st.text(), unique=True), st.text())
 def test_a_class_that_is_there_is_taken_as_it_is_written(classes, positive):
-    case = params.Case(table="t", target="y", task="classification", positive=positive)
+    case = BinaryClassification(table="t", target="y", positive=positive)
     assert case.as_written([*classes, positive]).positive == positive
     assert case.as_written(classes).positive in {positive, *classes}
 

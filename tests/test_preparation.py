@@ -11,8 +11,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from truefit import training
-from truefit.params import Case, Compute
+from truefit.params import Compute
 from truefit.project import InputError
+from truefit.task import Regression
 from truefit.training import (
     Clusters,
     Features,
@@ -23,7 +24,7 @@ from truefit.training import (
     TargetScale,
 )
 
-CASE = Case(table="t", target="y", task="regression")
+CASE = Regression(table="t", target="y")
 KINDS = ["plain", "scaled", "filled", "native"]
 
 

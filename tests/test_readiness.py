@@ -30,6 +30,7 @@ from test_operations import logged
 
 from truefit import data_prep, evaluation, export, expressions, params, training
 from truefit.bundle import Bundle, open_session
+from truefit.case import Case
 from truefit.evaluation.resampled import corrected_t
 from truefit.metrics import predictions, scores, truth
 from truefit.serving.served import Served
@@ -38,13 +39,13 @@ QUICK = {"homes": "ridge", "loans": "logistic", "machines": "hist_gradient_boost
 FEATURES = [(name, feature) for name in QUICK for feature in cases.PARAMS.cases[name].features]
 
 
-def without(name: str, *features: str) -> params.Case:
+def without(name: str, *features: str) -> Case:
     case = cases.PARAMS.cases[name]
     left = {k: v for k, v in case.features.items() if k not in features}
     return case.model_copy(update={"features": left})
 
 
-def losses(case: params.Case, name: str) -> np.ndarray:
+def losses(case: Case, name: str) -> np.ndarray:
     """By fold of the training rows: the RMSE of the logarithm, or the log loss."""
     rows, found = cases.train(name), []
     for fit, held in training.deal(rows[case.target], case, folds=3, seed=1):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from truefit.evaluation.resampled import corrected_t, corrected_table, fold_differences_table
-from truefit.params import Case
+from truefit.task import BinaryClassification, Regression
 
-NUMBER = Case(table="t.csv", target="y", task="regression")
-CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
+NUMBER = Regression(table="t.csv", target="y")
+CLASS = BinaryClassification(table="t.csv", target="y", positive="bad")
 gaps = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20).filter(
     lambda v: np.std(v) > 1e-6 * np.abs(v).max()
 )

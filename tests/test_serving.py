@@ -120,13 +120,13 @@ def test_an_answer_is_what_the_bundle_says(service, case, n):
     said = answer.json()
     assert (said["case"], said["version"]) == (case, own.version)
     assert said["request_id"] == answer.headers["x-request-id"]
-    if own.manifest.classes:
+    if own.manifest.task == "classification":
         assert [f["probabilities"]["bad"] for f in found] == scores.tolist()
         assert all(sum(f["probabilities"].values()) == pytest.approx(1) for f in found)
-        assert [f["prediction"] for f in found] == [own.called(p) for p in scores]
+        assert [f["prediction"] for f in found] == [own.manifest.called(p) for p in scores]
     else:
         assert [f["prediction"] for f in found] == scores.tolist()
-        ends = np.transpose(own.interval(scores)).tolist()
+        ends = np.transpose(own.manifest.ends(scores)).tolist()
         assert [[f["low"], f["high"]] for f in found] == ends
 
 

@@ -22,7 +22,8 @@ from conftest import ROOT
 from hypothesis import given, settings
 
 from truefit import training
-from truefit.bundle import Bundle, Column
+from truefit.bundle import Bundle
+from truefit.manifest import Column
 from truefit.project import InputError
 from truefit.serving import create_app, lesson, waiting
 from truefit.serving.app import Limits, Service
@@ -84,7 +85,7 @@ def test_rows_sent_as_records_get_the_answers_of_the_bundle(name):
     answer, _ = predict(name, json.loads(json.dumps(asked, allow_nan=False)))
     assert answer.status_code == 200
     found = answer.json()["predictions"]
-    positive = served.manifest.positive
+    positive = served.manifest.decision["positive"]
     said = [p["probabilities"][positive] if positive else p["prediction"] for p in found]
     assert said == served.score(rows(name)).tolist()
     if served.manifest.id:
@@ -98,7 +99,7 @@ def test_records_as_tensors_get_the_same_answers(name):
     sent = {"json": lesson.tensors(asked, served.inputs)}
     (answer,), _ = ask([("POST", f"/v2/models/{name}/infer", sent)])
     outputs = {o["name"]: o["data"] for o in answer.json()["outputs"]}
-    said = outputs["probability" if served.manifest.positive else "prediction"]
+    said = outputs[served.manifest.output]
     assert said == served.score(rows(name)).tolist()
 
 

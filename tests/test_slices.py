@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from truefit import figures
+from truefit.case import Order
 from truefit.evaluation import bootstrap_weights
 from truefit.evaluation.slices import (
     error_by_slice,
@@ -19,8 +20,8 @@ from truefit.evaluation.slices import (
     worst_slices,
 )
 from truefit.metrics import scores
-from truefit.params import Case, Order
 from truefit.project import InputError
+from truefit.task import make_case
 
 NUMBER = {"table": "t.csv", "target": "y", "task": "regression"}
 CLASS = {"table": "t.csv", "target": "y", "task": "classification", "positive": "bad"}
@@ -39,7 +40,7 @@ def _no_warning():
 def sliced(values, limits=(), reference=None, **more):
     frame = pd.DataFrame({"a": values})
     reference = frame if reference is None else pd.DataFrame({"a": reference})
-    case = Case(**NUMBER, slices={"a": list(limits)}, **more)
+    case = make_case(**NUMBER, slices={"a": list(limits)}, **more)
     return slice_labels(frame, case, reference)["a"]
 
 
@@ -144,7 +145,7 @@ def test_codes_and_orders_and_absent_things():
     ],
 )
 def test_a_slice_that_does_not_fit_says_so(slices, said):
-    case = Case(**NUMBER, slices=slices)
+    case = make_case(**NUMBER, slices=slices)
     frame, _ = table(case)
     with pytest.raises(InputError, match="params.yaml: slices") as error:
         slice_labels(frame, case, frame)
@@ -172,9 +173,9 @@ def test_members_part_the_rows_and_pool_the_rare(values, least):
 @pytest.mark.parametrize(
     ("case", "metric"),
     [
-        (Case(**NUMBER), "rmse"),
-        (Case(**NUMBER, log_target=True), "rmse_log"),
-        (Case(**CLASS), "brier"),
+        (make_case(**NUMBER), "rmse"),
+        (make_case(**NUMBER, log_target=True), "rmse_log"),
+        (make_case(**CLASS), "brier"),
     ],
 )
 def test_errors_are_those_of_the_slice_alone_and_of_all_the_others(case, metric):
@@ -203,7 +204,7 @@ def test_errors_are_those_of_the_slice_alone_and_of_all_the_others(case, metric)
 
 
 def test_bias_is_above_zero_where_the_model_says_too_little():
-    case = Case(**NUMBER, log_target=True)
+    case = make_case(**NUMBER, log_target=True)
     frame, p = table(case)
     north = (frame["place"] == "north").to_numpy()
     frame["y"] = np.where(north, 2 * p, p)
@@ -215,7 +216,7 @@ def test_bias_is_above_zero_where_the_model_says_too_little():
 
 
 def test_a_class_shows_what_was_said_and_what_happened():
-    case = Case(**CLASS)
+    case = make_case(**CLASS)
     frame, p = table(case)
     north = (frame["place"] == "north").to_numpy()
     weights = bootstrap_weights(len(frame), 50, 1)
@@ -226,7 +227,7 @@ def test_a_class_shows_what_was_said_and_what_happened():
 
 
 def test_few_rows_have_no_interval_and_differ_from_nothing():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     frame, p = table(case)
     frame["place"] = ["rare"] * 3 + ["usual"] * (len(frame) - 3)
     frame.loc[:2, "y"] = p[:3] + 100
@@ -238,7 +239,7 @@ def test_few_rows_have_no_interval_and_differ_from_nothing():
 
 
 def test_a_slice_of_all_rows_and_a_perfect_model_and_no_slices():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     frame, p = table(case)
     weights = bootstrap_weights(len(frame), 50, 1)
     every = error_by_slice(
@@ -253,7 +254,7 @@ def test_a_slice_of_all_rows_and_a_perfect_model_and_no_slices():
 
 
 def test_many_rows_can_show_that_a_slice_is_as_good_as_the_others():
-    case, rng = Case(**NUMBER), np.random.default_rng(0)
+    case, rng = make_case(**NUMBER), np.random.default_rng(0)
     weights = bootstrap_weights(6000, 100, 0)
     for factor, said in ((1, "no"), (1.02, "no"), (1.3, "yes")):
         half = np.arange(6000) < 3000
@@ -264,7 +265,7 @@ def test_many_rows_can_show_that_a_slice_is_as_good_as_the_others():
 
 
 def test_slices_that_are_alike_differ_by_chance_alone():
-    case, hits = Case(**NUMBER), []
+    case, hits = make_case(**NUMBER), []
     for seed in range(40):
         frame, _ = table(case, 300, seed)
         rng = np.random.default_rng(seed)
@@ -280,7 +281,7 @@ def test_slices_that_are_alike_differ_by_chance_alone():
 
 
 def test_the_search_finds_the_slice_that_is_wrong_and_measures_it_elsewhere():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     frame, p = table(case, 800)
     bad = (frame["place"] == "west") & (frame["size"] < 40)
     noise = np.random.default_rng(5).normal(size=len(frame))
@@ -296,7 +297,7 @@ def test_the_search_finds_the_slice_that_is_wrong_and_measures_it_elsewhere():
 
 
 def test_pure_chance_looks_no_worse_on_the_other_half():
-    case, ratios = Case(**NUMBER), []
+    case, ratios = make_case(**NUMBER), []
     for seed in range(30):
         frame, p = table(case, 300, seed)
         frame["y"] = p + np.random.default_rng(seed).normal(size=len(frame))
@@ -306,7 +307,7 @@ def test_pure_chance_looks_no_worse_on_the_other_half():
 
 
 def test_the_rule_in_words_names_the_rows_that_were_measured():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     for seed in range(10):
         frame, p = table(case, 300, seed)
         half = np.sort(np.array_split(np.random.default_rng(seed).permutation(300), 2)[1])
@@ -338,7 +339,7 @@ def rows_of(rule, frame):
 
 def test_an_order_is_told_by_its_names():
     order = [Order(order=["low", "middle", "high"], columns=["grade"])]
-    case = Case(**NUMBER, ordinal=order)
+    case = make_case(**NUMBER, ordinal=order)
     frame, p = table(case, 400)
     noise = np.random.default_rng(5).normal(size=len(frame))
     for wrong, said in (("low", "grade is low"), ("high", "grade is high")):
@@ -349,7 +350,7 @@ def test_an_order_is_told_by_its_names():
     assert found["rule"].tolist() == ["grade is middle or higher"]
 
 
-@pytest.mark.parametrize("case", [Case(**NUMBER, log_target=True), Case(**CLASS)])
+@pytest.mark.parametrize("case", [make_case(**NUMBER, log_target=True), make_case(**CLASS)])
 def test_the_search_is_the_same_again_and_does_not_hang_on_the_last_bit(case):
     frame, p = table(case, 300)
     first = worst_slices(frame, p, case, seed=4, confidence=0.95)
@@ -361,7 +362,7 @@ def test_the_search_is_the_same_again_and_does_not_hang_on_the_last_bit(case):
 
 
 def test_tables_with_nothing_to_ask_have_no_worst_slice():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     frame, p = table(case)
     constant = frame.assign(size=1.0, place="x", grade=None)
     for rows, said in ((constant, p), (frame, frame["y"].to_numpy()), (frame[:6], p[:6])):
@@ -376,7 +377,7 @@ def test_tables_with_nothing_to_ask_have_no_worst_slice():
 
 
 def test_oddities_are_told_rarest_first():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     train = pd.DataFrame(
         {
             "area": np.arange(1000.0),
@@ -409,7 +410,7 @@ def test_oddities_are_told_rarest_first():
 
 
 def test_only_a_number_beyond_all_is_said_to_be():
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     train = pd.DataFrame({"a": np.arange(5000.0), "y": 0.0})
     assert oddities(pd.DataFrame({"a": [4999.0, 4999.5]}), train, case) == [
         "a 4999 is above 99.9 % of the training rows",
@@ -420,7 +421,7 @@ def test_only_a_number_beyond_all_is_said_to_be():
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1, 3, 150]))
 def test_about_one_row_in_fifty_is_odd_in_a_column_of_numbers(seed, distinct):
-    case, rng = Case(**NUMBER), np.random.default_rng(seed)
+    case, rng = make_case(**NUMBER), np.random.default_rng(seed)
     train = pd.DataFrame({"a": rng.integers(0, distinct * 20, 400).astype(float), "y": 0.0})
     told = oddities(train, train, case)
     for value, text in zip(train["a"], told, strict=True):
@@ -434,7 +435,7 @@ def test_about_one_row_in_fifty_is_odd_in_a_column_of_numbers(seed, distinct):
 def test_the_figure_is_told_and_shows_at_most_twelve_values(monkeypatch):
     shown = {}
     monkeypatch.setattr(figures, "show", lambda fig, alt: shown.update(fig=fig, alt=alt))
-    case = Case(**NUMBER)
+    case = make_case(**NUMBER)
     frame, p = table(case, 600)
     frame["many"] = [f"v{i % 20:02}" for i in range(len(frame))]
     frame["y"] = np.where(frame["many"] == "v03", p + 50, p + 0.1)

@@ -12,8 +12,8 @@ from sklearn.linear_model import LinearRegression
 
 from truefit import data_prep, training
 from truefit.metrics import predictions, scores
-from truefit.params import Case
 from truefit.project import InputError
+from truefit.task import BinaryClassification, Regression
 from truefit.training import Found, Task
 
 each_model = pytest.mark.parametrize(("task", "model"), small.MODELS)
@@ -98,7 +98,7 @@ def test_plain_least_squares_gives_textbook_predictions():
     rows = pd.DataFrame(rng.normal(size=(60, 4)) * [1, 1e3, 1e-3, 5], columns=list("abcd"))
     rows["b"] = np.exp(rows["b"] / 1e3)  # with a long tail, which a textbook does not log
     rows["y"] = rows.to_numpy() @ [2, 3, 500, 0.1] + rng.normal(size=60)
-    case, X = Case(table="t", target="y", task="regression"), rows.drop(columns="y")
+    case, X = Regression(table="t", target="y"), rows.drop(columns="y")
     made = training.build("linear", rows, case, min_category_rows=1, seed=0).fit(X, rows["y"])
     # Centred, because the normal equations of the raw columns are ill-conditioned.
     Z = (X - X.mean()) / X.std()
@@ -194,7 +194,7 @@ def findings(inner, rows):
     return table
 
 
-CASE = Case(table="t", target="y", task="regression")
+CASE = Regression(table="t", target="y")
 MEMBERS = ["ridge", "lasso", "elastic_net", "svm", "mlp"]
 
 
@@ -248,10 +248,10 @@ def test_no_blend_of_fewer_than_two(most, results):
 @pytest.mark.parametrize(
     ("case", "metric", "order"),
     [
-        (Case(table="t", target="y", task="regression"), "rmse", ["b", "c", "a"]),
-        (Case(table="t", target="y", task="regression", log_target=True), "rmse_log", list("bca")),
+        (Regression(table="t", target="y"), "rmse", ["b", "c", "a"]),
+        (Regression(table="t", target="y", log_target=True), "rmse_log", list("bca")),
         (
-            Case(table="t", target="y", task="classification", positive="p"),
+            BinaryClassification(table="t", target="y", positive="p"),
             "roc_auc",
             ["a", "c", "b"],
         ),
@@ -273,8 +273,8 @@ def one_metric(case, **values):
     return table, training.leaderboard(table, case)
 
 
-LOSS = Case(table="t", target="y", task="regression")
-GAIN = Case(table="t", target="y", task="classification", positive="p")
+LOSS = Regression(table="t", target="y")
+GAIN = BinaryClassification(table="t", target="y", positive="p")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_linear_effects_point_towards_what_is_predicted():
     chance = 1 / (1 + np.exp(-3 * rows["home_rent"]))
     rows["y"] = np.where(rng.random(300) < chance, "bad", "good")
     for positive, sign in (("bad", 1), ("good", -1)):
-        case = Case(table="t", target="y", task="classification", positive=positive)
+        case = BinaryClassification(table="t", target="y", positive=positive)
         model = training.build("logistic", rows, case, min_category_rows=10, seed=0)
         found = training.linear_effects(model.fit(rows.drop(columns="y"), rows["y"]), case)
         assert found.index[0] == "home_rent"  # the number; the category has an effect of that name

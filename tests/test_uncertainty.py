@@ -22,13 +22,13 @@ from traitlets.config import Config
 from truefit.evaluation import bootstrap_weights
 from truefit.evaluation import uncertainty as un
 from truefit.evaluation.explain import on_scale
-from truefit.params import Case, Costs
 from truefit.project import InputError
+from truefit.task import BinaryClassification, Costs, Regression
 from truefit.training import fit_recalibration, recalibrate
 
-NUMBER = Case(table="t.csv", target="y", task="regression")
+NUMBER = Regression(table="t.csv", target="y")
 LOGGED = NUMBER.model_copy(update={"log_target": True})
-CLASS = Case(table="t.csv", target="y", task="classification", positive="bad")
+CLASS = BinaryClassification(table="t.csv", target="y", positive="bad")
 PRICED = CLASS.model_copy(update={"costs": Costs(false_positive=1, false_negative=5)})
 
 

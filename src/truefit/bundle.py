@@ -6,14 +6,14 @@ what unpickles.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from truefit import onnx_file
+from truefit.manifest import ClassificationManifest, Column, Manifest, RegressionManifest
 from truefit.project import InputError
 
 FORMAT = 3  # of the manifest; a bundle of another format is refused
@@ -22,78 +22,6 @@ MANIFEST = "manifest.json"
 KINDS = {"tensor(float)": "number", "tensor(string)": "text"}
 AT_ONCE = 1000  # rows to score in one go: some models need 100 kB for each meanwhile
 LARGEST = float(np.finfo(np.float32).max)  # a larger number would be infinite to the model
-
-
-class Column(msgspec.Struct, frozen=True):
-    """One raw column that the model takes, as the training rows had it."""
-
-    name: str
-    type: Literal["number", "text"]
-    unit: str = ""
-    missing_share: float = 0.0
-    minimum: float | None = None
-    maximum: float | None = None
-    categories: tuple[str, ...] | None = None
-    absent: bool = False  # nothing in it means "has none", not "not known"
-    typical: float | str | None = None  # the median, or the most frequent text
-    influence: float = 0.0  # see `truefit.export.reference`
-
-    @property
-    def nullable(self) -> bool:
-        """Whether training saw a row without a value here."""
-        return self.absent or self.missing_share > 0
-
-
-class Target(msgspec.Struct, frozen=True):
-    """What is predicted."""
-
-    name: str
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-class Interval(msgspec.Struct, frozen=True):
-    """The interval around a single prediction p: p / w to p * w, or p - w to p + w."""
-
-    confidence: float
-    kind: Literal["factor", "distance"]
-    width: float
-
-
-class Reading(msgspec.Struct, frozen=True):
-    """How the training table was read."""
-
-    separator: str
-    missing: tuple[str, ...]
-
-
-class Data(msgspec.Struct, frozen=True):
-    """What the model was fitted on."""
-
-    sha256: dict[str, str]
-    training_rows: int
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What stands in ``manifest.json``, as far as it is needed to score; see `truefit.export`."""
-
-    case: str
-    title: str
-    task: Literal["regression", "classification"]
-    target: Target
-    inputs: tuple[Column, ...]
-    reading: Reading
-    model: str
-    data: Data
-    sha256: dict[str, str]
-    about: str = ""
-    id: str | None = None
-    classes: tuple[str, str] | None = None
-    positive: str | None = None
-    threshold: float | None = None
-    interval: Interval | None = None
-    deciles: tuple[float, ...] = ()
 
 
 class Bundle:
@@ -131,8 +59,6 @@ class Bundle:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._numbers = [c.name for c in self.inputs if c.type == "number"]
         self._texts = [c.name for c in self.inputs if c.type == "text"]
-        if self.manifest.classes:
-            self._positive = self.manifest.classes.index(self.manifest.positive)
 
     def _content(self, name: str) -> bytes:
         path = self.folder / name
@@ -168,8 +94,7 @@ class Bundle:
                 "with a version of Truefit that fits it"
             ) from None
         takes = [(i.name, KINDS.get(i.type)) for i in session.get_inputs()]
-        gives = "probability" if self.manifest.classes else "prediction"
-        if takes != [(c.name, c.type) for c in self.inputs] or gives not in {
+        if takes != [(c.name, c.type) for c in self.inputs] or self.manifest.output not in {
             o.name for o in session.get_outputs()
         }:
             raise InputError(
@@ -204,23 +129,7 @@ class Bundle:
         for name in self._texts:
             feed[name] = _tensor(columns[name], "text")
         found = _run(self._session, feed, self._outputs)
-        if self.manifest.classes:
-            return found["probability"][:, self._positive]
-        return found["prediction"].ravel()
-
-    def called(self, probability: float) -> str:
-        """The class that a row with this probability of the positive class is called."""
-        here = self._positive if probability >= self.manifest.threshold else 1 - self._positive
-        return self.manifest.classes[here]
-
-    def interval(self, prediction: Any) -> tuple[Any, Any] | None:
-        """The two ends of the interval around a prediction or an array of them, if it has one."""
-        interval = self.manifest.interval
-        if interval is None:
-            return None
-        if interval.kind == "factor":
-            return prediction / interval.width, prediction * interval.width
-        return prediction - interval.width, prediction + interval.width
+        return self.manifest.scores(found)
 
 
 def _checked_manifest(content: bytes, path: Path) -> Manifest:
@@ -230,32 +139,13 @@ def _checked_manifest(content: bytes, path: Path) -> Manifest:
             raise InputError(
                 f"{path.parent} has format {found['format']!r}, and this version reads {FORMAT}"
             )
-        manifest = msgspec.convert(found, Manifest)
+        manifest = msgspec.convert(found, RegressionManifest | ClassificationManifest)
         manifest.sha256[MODEL]
-        _check_answers(manifest)
+        manifest.check()
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, msgspec.ValidationError) else "not whole"
         raise InputError(f"{path} is damaged ({why}); export the bundle anew") from None
     return manifest
-
-
-def _check_answers(manifest: Manifest) -> None:
-    """Raise ValueError if the manifest does not say how its answers are to be read."""
-    names = [column.name for column in manifest.inputs]
-    if not names or len(set(names)) < len(names):
-        raise ValueError
-    if manifest.task == "classification":
-        if manifest.positive not in (manifest.classes or ()):
-            raise ValueError
-        if manifest.threshold is None or not isfinite(manifest.threshold):
-            raise ValueError
-    elif manifest.classes is not None or (manifest.interval and not _is_width(manifest.interval)):
-        raise ValueError
-
-
-def _is_width(interval: Interval) -> bool:
-    """Whether the ends are in order; a model without errors has intervals of no width."""
-    return interval.width >= (1 if interval.kind == "factor" else 0)
 
 
 def open_session(model: bytes):

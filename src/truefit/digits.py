@@ -22,6 +22,11 @@ def significant(value: float, digits: int = 4) -> str:
     return number(round(value, decimals), f",.{max(0, decimals)}f")
 
 
+def percent(value: float) -> str:
+    """A share for people; of one below a tenth, a decimal."""
+    return f"{number(100 * value, '.1f' if 0 < value < 0.1 else '.0f')} %"
+
+
 def r_squared(value: float, decimals: int = 2) -> str:
     """An R² for people. It has no lower end, and far below 0 its digits say nothing."""
     return number(value, f".{decimals}f") if not value < -99 else "below −99"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from html import escape
 
 from truefit import params, project, scorecard
+from truefit.case import Case
 from truefit.digits import to_spread
 from truefit.notebook.render import markdown, page
 from truefit.steps import STEPS, all_runs, claims_of_run, label_of, page_of
@@ -50,7 +51,7 @@ def write_index() -> None:
     project.write_text(page(title=TITLE, body=body), "reports", "index.html")
 
 
-def _card(name: str, case: params.Case) -> str:
+def _card(name: str, case: Case) -> str:
     file = project.path("reports", "gate", f"{name}.json")
     about = f"<p>{escape(case.about)}</p>" if case.about else ""
     if not file.is_file():
@@ -105,7 +106,7 @@ def _watched(name: str) -> dict | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _last_seen(watched: dict | None, case: params.Case) -> str:
+def _last_seen(watched: dict | None, case: Case) -> str:
     if watched is None:
         return ""
     name = case.window.name if case.window else "window"

@@ -6,12 +6,12 @@ itself; scikit-learn's function of the same name gives the same number, which th
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
 
-from truefit.params import Case, Costs
+from truefit.case import Case
 
 AT_ONCE = 2_000_000  # weights in one computation, 16 MB, however many rows are tested
 HIGHER_IS_BETTER = {"r2", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
@@ -116,25 +116,16 @@ PROBABILITIES: dict[str, Metric] = {
 }
 
 
-def metrics_of(case: Case) -> dict[str, Metric]:
-    """The metrics that fit the case, by name."""
-    if case.task == "regression":
-        return REGRESSION | (LOGGED if case.log_target else {})
-    called = {name: _of_calls(metric, case.threshold) for name, metric in CALLS.items()}
-    costs = {} if case.costs is None else {"cost": _cost(case.costs, case.threshold)}
-    return called | PROBABILITIES | costs
-
-
-def _of_calls(metric: Metric, threshold: float) -> Metric:
+def of_calls(metric: Metric, threshold: float) -> Metric:
+    """A metric of calls, as one of probabilities: a row is called positive from a threshold on."""
     return lambda y, p, w: metric(y, (p >= threshold).astype(float), w)
 
 
-def _cost(costs: Costs, threshold: float) -> Metric:
+def cost(false_positive: float, false_negative: float, threshold: float) -> Metric:
     """What the wrong calls cost, a row on average."""
 
     def metric(y, p, w):
-        called = p >= threshold
-        row = np.where(called, (1 - y) * costs.false_positive, y * costs.false_negative)
+        row = np.where(p >= threshold, (1 - y) * false_positive, y * false_negative)
         return _mean(row, w)
 
     return metric
@@ -142,21 +133,17 @@ def _cost(costs: Costs, threshold: float) -> Metric:
 
 def truth(y: pd.Series, case: Case) -> np.ndarray:
     """The true values as numbers; in a classification 1 is the positive class."""
-    if case.task == "classification":
-        return (y == case.positive).to_numpy(dtype=float)
-    return y.to_numpy(dtype=float)
+    return case.truth(y).to_numpy()
 
 
-def predictions(model: BaseEstimator, X: pd.DataFrame, case: Case) -> np.ndarray:
+def predictions(model: Any, X: pd.DataFrame, case: Case) -> np.ndarray:
     """Predictions in the target's unit, or probabilities of the positive class.
 
     Returns
     -------
     ndarray of shape (n_samples,)
     """
-    if case.task == "classification":
-        return model.predict_proba(X)[:, list(model.classes_).index(case.positive)]
-    return np.asarray(model.predict(X), dtype=float).ravel()
+    return np.asarray(case.answers(model, X), dtype=float)
 
 
 def resample(y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case) -> dict[str, np.ndarray]:
@@ -179,7 +166,7 @@ def resample(y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case) -> di
     found = []
     for first in range(0, len(weights), rows):
         block = weights[first : first + rows].astype(float)
-        found.append({name: metric(actual, p, block) for name, metric in metrics_of(case).items()})
+        found.append({name: metric(actual, p, block) for name, metric in case.metrics.items()})
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 

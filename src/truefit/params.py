@@ -8,9 +8,8 @@ that is wrong with it. A block may have values of its own for the parameters of 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import date
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -19,17 +18,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from truefit import project
+from truefit.case import Case, Strict
 from truefit.project import InputError
 from truefit.steps import STEPS, WITHOUT_CASE
+from truefit.task import KINDS
 
 # Names that folders under reports/ and data/ have already.
 RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
@@ -38,274 +39,7 @@ RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class DropRule(_Strict):
-    """Rows that are not to be learned from, and why."""
-
-    when: str
-    reason: str
-
-
-class BlankRule(_Strict):
-    """Values known to be wrong: they become missing, and why."""
-
-    column: str
-    when: str
-    reason: str
-
-
-class Order(_Strict):
-    """Columns whose text values have an order, lowest first."""
-
-    order: list[str] = Field(min_length=2)
-    columns: list[str] = Field(min_length=1)
-
-
-class Limit(_Strict):
-    """What the gate asks of one metric: the worse end of its interval must keep the limit."""
-
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _one_side(self) -> "Limit":
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("give either at_least or at_most")
-        return self
-
-
-class Costs(_Strict):
-    """What a wrong answer costs, in any unit; only the ratio of the two decides."""
-
-    false_positive: float = Field(gt=0)
-    false_negative: float = Field(gt=0)
-
-
-class Behaviour(_Strict):
-    """What a model must do when a row changes, or with rows of a kind, on a share of the rows.
-
-    After Ribeiro and others, Beyond Accuracy: Behavioral Testing of NLP Models with CheckList,
-    2020: an invariance test (``same``), a directional test (``not_lower``, ``not_higher``), or a
-    minimum-functionality test (``at_least``, ``at_most``).
-    """
-
-    name: str
-    when: str | None = None
-    change: dict[str, str | int | float] = {}
-    expect: Literal["same", "not_lower", "not_higher"] | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    share: float = Field(default=1.0, gt=0, le=1)
-
-    @field_validator("change", mode="before")
-    @classmethod
-    def _values(cls, change: Any) -> Any:
-        # Pydantic would say of each type in turn that it is not this one.
-        for column, value in change.items() if isinstance(change, dict) else ():
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise ValueError(f"{column} is {value!r}, which is neither a number nor a text")
-        return change
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Behaviour":
-        asked = [v for v in (self.expect, self.at_least, self.at_most) if v is not None]
-        if len(asked) != 1:
-            raise ValueError(f"{self.name!r} must say one of expect, at_least and at_most")
-        if (self.expect is None) != (not self.change):
-            raise ValueError(f"{self.name!r} must have both change and expect, or neither")
-        return self
-
-
-class Window(_Strict):
-    """What live rows are looked at together: those for which all expressions agree."""
-
-    name: str
-    by: list[str] = Field(min_length=1)
-
-
-class Case(_Strict):
-    """One table and what is to be learned from it: a block under ``cases:``.
-
-    Only ``table``, ``target`` and ``task`` have no default.
-    """
-
-    table: str
-    target: str
-    task: Literal["regression", "classification"]
-    title: str = ""
-    about: str = ""
-    source: str = ""
-    caution: str = ""
-    positive: str | None = None
-    id: str | None = None
-    time: str | None = None
-    production_from: int | float | str | None = None
-    learn_from: int | float | str | None = None
-    window: Window | None = None
-    log_target: bool = False
-    separator: str = Field(default=",", min_length=1, max_length=1)
-    missing: list[str] = []
-    absent: list[str] = []
-    codes: list[str] = []
-    ordinal: list[Order] = []
-    drop_rows: list[DropRule] = []
-    drop_repeats: str | None = None
-    blank: list[BlankRule] = []
-    drop_columns: dict[str, str] = {}
-    features: dict[str, str] = {}
-    clusters: list[str] = []
-    units: dict[str, str] = {}
-    slices: dict[str, list[float]] = {}
-    protected: list[str] = []
-    costs: Costs | None = None
-    behaviour: list[Behaviour] = []
-    map: list[str] = Field(default=[], max_length=2)
-    gate: list[Limit] = []
-
-    @field_validator("production_from", "learn_from", mode="before")
-    @classmethod
-    def _number_or_text(cls, value: Any) -> Any:
-        # Pydantic would say of each type in turn that it is not this one. A date without quotes
-        # would stop DVC, and a table holds texts.
-        if isinstance(value, date):
-            raise ValueError(f"{value} needs quotes, because YAML takes it for more than a text")
-        if isinstance(value, bool | dict | list):
-            raise ValueError(f"{value!r} is neither a number nor a text")
-        return value
-
-    @field_validator("positive", mode="before")
-    @classmethod
-    def _a_class(cls, value: Any) -> Any:
-        # A class is the text of a cell; in YAML, 1 and true are none.
-        if isinstance(value, date | dict | list):
-            raise ValueError(f"{value!r} is neither a text, a number, true nor false")
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return str(value) if isinstance(value, int | float) else value
-
-    @field_validator("slices")
-    @classmethod
-    def _rising(cls, slices: dict[str, list[float]]) -> dict[str, list[float]]:
-        for column, limits in slices.items():
-            if limits != sorted(set(limits)):
-                raise ValueError(f"the limits of {column}, {limits}, must rise")
-        return slices
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Case":
-        if wrong := [*_contradictions(self)]:
-            raise ValueError("; ".join(wrong))
-        return self
-
-    @property
-    def threshold(self) -> float:
-        """The probability from which on a row is called positive.
-
-        Where the probabilities are right, calling a row positive pays as soon as its chance of
-        being positive, times what a false negative costs, exceeds its chance of being negative
-        times what a false positive costs (Elkan, The Foundations of Cost-Sensitive Learning,
-        2001). Without costs both count the same.
-        """
-        if self.costs is None:
-            return 0.5
-        return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
-
-    def as_written(self, classes: Iterable[str]) -> "Case":
-        """This case with the positive class as the table writes it, if one of its classes is meant.
-
-        1, 1.0 and true mean the same, however they are written.
-        """
-        if self.positive is None or self.positive in (known := [*classes]):
-            return self
-        meant = [c for c in known if _meaning(c) == _meaning(self.positive)]
-        return self.model_copy(update={"positive": meant[0]}) if len(meant) == 1 else self
-
-    def unit(self, column: str) -> str:
-        """The column's unit in words, empty if it has none."""
-        return self.units.get(column, "")
-
-    def label(self, column: str) -> str:
-        """The column with its unit, for an axis."""
-        return f"{column}, {self.unit(column)}" if self.unit(column) else column
-
-    def order_of(self, column: str) -> list[str] | None:
-        """The column's values from lowest to highest, or None if they have no order.
-
-        A house that has none of a thing stands below every quality of it.
-        """
-        for rule in self.ordinal:
-            if column in rule.columns:
-                return [ABSENT, *rule.order] if column in self.absent else rule.order
-        return None
-
-
-# What the keys of a block must agree on: which keys, when they do not, and how to say it.
-_AGREE: list[tuple[tuple[str, ...], Callable[[Case], bool], str]] = [
-    (
-        ("task", "positive"),
-        lambda c: c.task == "classification" and c.positive is None,
-        "a classification needs positive: the class to be detected",
-    ),
-    (
-        ("task", "log_target"),
-        lambda c: c.task == "classification" and c.log_target,
-        "log_target is for regression",
-    ),
-    (
-        ("task", "positive"),
-        lambda c: c.task == "regression" and c.positive is not None,
-        "positive is for classification",
-    ),
-    (
-        ("time", "production_from"),
-        lambda c: (c.time is None) != (c.production_from is None),
-        "time and production_from go together",
-    ),
-    (
-        ("learn_from", "time"),
-        lambda c: c.learn_from is not None and c.time is None,
-        "learn_from needs time and production_from",
-    ),
-    (
-        ("map",),
-        lambda c: len(c.map) == 1,
-        "map takes two columns: east-west first, north-south second",
-    ),
-    (
-        ("task", "costs"),
-        lambda c: c.task == "regression" and c.costs is not None,
-        "costs are for classification",
-    ),
-]
-
-
-def _contradictions(case: Case, unusable: Iterable[str] = ()) -> Iterator[str]:
-    """What keys of a block do not agree on, but for keys that say nothing that could be used."""
-    for keys, at_odds, said in _AGREE:
-        if not {*keys} & {*unusable} and at_odds(case):
-            yield said
-    if not {"protected", "slices"} & {*unusable}:
-        for name in case.protected:
-            if name not in case.slices:
-                yield f"{name!r} is protected, and must be among the slices"
-
-
-def _meaning(written: str) -> str | float:
-    """What a class means: 1, 1.0 and true the same, any other text itself."""
-    text = written.strip().lower()
-    if text in ("true", "false"):
-        return float(text == "true")
-    try:
-        return float(text)
-    except ValueError:
-        return written
-
-
-class DataPrep(_Strict):
+class DataPrep(Strict):
     """Parameters of 01_data_prep."""
 
     seed: Seed
@@ -314,14 +48,14 @@ class DataPrep(_Strict):
     noise_columns: int = Field(ge=100)
 
 
-class RegressionMaths(_Strict):
+class RegressionMaths(Strict):
     """Parameters of 02_regression_maths."""
 
     seed: Seed
     resamples: int = Field(ge=20)
 
 
-class Training(_Strict):
+class Training(Strict):
     """Parameters of 03_training."""
 
     seed: Seed
@@ -347,7 +81,7 @@ class Training(_Strict):
         return self
 
 
-class Space(_Strict):
+class Space(Strict):
     """The values that a search may give one parameter: a range, or a list."""
 
     low: int | float | None = None
@@ -397,14 +131,14 @@ class Space(_Strict):
         return self
 
 
-class SearchSpaces(_Strict):
+class SearchSpaces(Strict):
     """What a search may change, by task, model and parameter."""
 
     regression: dict[str, dict[str, Space]] = {}
     classification: dict[str, dict[str, Space]] = {}
 
 
-class Compute(_Strict):
+class Compute(Strict):
     """Where a search runs; the result is the same everywhere."""
 
     engine: Literal["local", "dask"] = "local"
@@ -417,7 +151,7 @@ class Compute(_Strict):
         return self
 
 
-class Evaluation(_Strict):
+class Evaluation(Strict):
     """Parameters of 04_evaluation."""
 
     seed: Seed
@@ -429,7 +163,7 @@ class Evaluation(_Strict):
     permutations: int = Field(ge=4)
 
 
-class Export(_Strict):
+class Export(Strict):
     """Parameters of 05_export."""
 
     seed: Seed
@@ -443,7 +177,7 @@ class Export(_Strict):
     tolerance: float = Field(gt=0)
 
 
-class Serving(_Strict):
+class Serving(Strict):
     """Parameters of 06_serving."""
 
     seed: Seed
@@ -459,7 +193,7 @@ class Serving(_Strict):
         return self
 
 
-class Rule(_Strict):
+class Rule(Strict):
     """From which effect on something found counts, and when it is red."""
 
     amber: float = Field(ge=0)
@@ -473,7 +207,7 @@ class Rule(_Strict):
         return self
 
 
-class Rules(_Strict):
+class Rules(Strict):
     """The rules of the monitor, by what they look at."""
 
     missing: Rule
@@ -489,7 +223,7 @@ class Rules(_Strict):
     ranking: Rule
 
 
-class Monitoring(_Strict):
+class Monitoring(Strict):
     """Parameters of 07_monitoring."""
 
     seed: Seed
@@ -504,7 +238,7 @@ class Monitoring(_Strict):
     rules: Rules
 
 
-class Maintenance(_Strict):
+class Maintenance(Strict):
     """Parameters of 08_maintenance."""
 
     seed: Seed
@@ -517,7 +251,7 @@ class Maintenance(_Strict):
     confidence: float = Field(gt=0.5, lt=1)
 
 
-class Params(_Strict):
+class Params(Strict):
     """The whole of ``params.yaml``; of the blocks, those that are right."""
 
     cases: dict[str, Case]
@@ -587,12 +321,6 @@ class Params(_Strict):
 # The sections whose keys a block may have, too.
 OF_A_CASE = [*(step for step in STEPS if step not in WITHOUT_CASE), "search_spaces"]
 
-# What the answers of a model are called; no column that it takes may be.
-OUTPUTS = {"prediction", "label", "probability"}
-NOT_AN_ID = OUTPUTS | {"low", "high"}  # columns of a table of predictions
-# What a cell says when a thing is absent, rather than unknown. See Case.absent.
-ABSENT = "absent"
-
 
 def load(source: Path | None = None) -> Params:
     """Read and check ``params.yaml``.
@@ -641,11 +369,37 @@ def _block(name: str, raw: Any, params: Params) -> tuple[list[str], Case | None,
     if not isinstance(raw, dict):
         return [f"{at} is {raw!r}, but should be a valid dictionary"], None, {}
     own = {key: raw[key] for key in raw if key in OF_A_CASE}
-    case, wrong = _checked(Case, {k: v for k, v in raw.items() if k not in own}, at)
+    kind, rest, foreign = _of_its_kind({k: v for k, v in raw.items() if k not in own})
+    case, wrong = _checked(kind, rest, at, foreign)
     for section, values in own.items():
         changed = _merged(getattr(params, section), values)
         wrong += _checked(_section_type(section), changed, f"{at}.{section}")[1]
     return wrong, case, own
+
+
+class _AnyCase(Case):
+    """A block whose task is missing or unknown: what it can be checked for all the same."""
+
+    @field_validator("task")
+    @classmethod
+    def _unknown_task(cls, task: str) -> str:
+        known = " or ".join(map(repr, KINDS))
+        raise PydanticCustomError("literal_error", f"Input should be {known}")  # pyrefly: ignore
+
+
+def _of_its_kind(raw: Mapping) -> tuple[type[Case], dict, list[str]]:
+    """The kind of task of a block, its keys that this kind has, and a sentence for each other."""
+    task = raw.get("task")
+    kind = KINDS.get(task, _AnyCase) if isinstance(task, str) else _AnyCase
+    others = {
+        key: name
+        for name, other in KINDS.items()
+        for key in other.model_fields
+        if key in raw and key not in kind.model_fields
+    }
+    said = [f"{k} {'are' if k.endswith('s') else 'is'} for {name}" for k, name in others.items()]
+    own = {key: value for key, value in raw.items() if key not in others}
+    return kind, own, [] if kind is _AnyCase else said
 
 
 def section(step: str, **values: Any) -> Any:
@@ -701,18 +455,27 @@ def _validated(model: type[BaseModel], raw: Any, where: str) -> Any:
     return found
 
 
-def _checked(model: type[BaseModel], raw: Any, at: str = "") -> tuple[Any, list[str]]:
-    """What was read, and a sentence for each key that is wrong; one of the two is empty."""
+def _checked(
+    model: type[BaseModel], raw: Any, at: str = "", foreign: Iterable[str] = ()
+) -> tuple[Any, list[str]]:
+    """What was read, and a sentence for each key that is wrong; one of the two is empty.
+
+    Whether keys are ``foreign`` to a block, which could be of another task, is seen before.
+    """
+    read, found = None, []
     try:
-        return model.model_validate(raw), []
+        read = model.model_validate(raw)
     except ValidationError as error:
         found = error.errors()
+    found += [{"type": "value_error", "loc": (), "msg": said} for said in foreign]
     unusable = {str(part) for e in found for part in e["loc"][:1]}
-    if model is Case and unusable:
+    if issubclass(model, Case) and unusable:
         # Pydantic compares keys only where each by itself is right.
-        usable = {k: v for k, v in raw.items() if k in Case.model_fields and k not in unusable}
-        odd = _contradictions(Case.model_construct(**usable), unusable)
+        usable = {k: v for k, v in raw.items() if k in model.model_fields and k not in unusable}
+        odd = model.model_construct(**usable).contradictions(unusable)
         found += [{"type": "value_error", "loc": (), "msg": said} for said in odd]
+    if not found:
+        return read, []
     # A misspelt key is also a missing one; the misspelling says more.
     found.sort(key=lambda e: e["type"] != "extra_forbidden")
     said = [_sentence(e, model, at) for e in found]
@@ -725,6 +488,9 @@ def _sentence(error: dict, model: type[BaseModel], at: str) -> str:
     *parents, last = (str(part) for part in error["loc"]) if error["loc"] else ("",)
     key = ".".join(part for part in (at, *parents, last) if part not in ("", "[key]"))
     if error["type"] == "missing":
+        field = model.model_fields.get(last)
+        if field and field.description:  # a key of one task alone
+            return f"{at}: a {model.model_fields['task'].default} needs {last}: {field.description}"
         return f"the key {key} is missing"
     if error["type"] == "value_error":
         message = error["msg"].removeprefix("Value error, ")
@@ -732,7 +498,8 @@ def _sentence(error: dict, model: type[BaseModel], at: str) -> str:
     value = repr(error["input"])
     value = value if len(value) <= 60 else value[:57] + "…"
     if error["type"] == "extra_forbidden":
-        known = _fields_at(model, parents) + (OF_A_CASE if model is Case and not parents else [])
+        known = _fields_at(model, parents)
+        known += OF_A_CASE if issubclass(model, Case) and not parents else []
         return _unknown(key, known, "key", last) + f" (its value is {value})"
     asked = error["msg"].partition(" should ")[2].partition(" after validation")[0]
     # Whoever writes YAML knows no classes.

@@ -7,8 +7,8 @@ import pandas as pd
 
 from truefit import project
 from truefit.bundle import LARGEST, Bundle
+from truefit.case import ABSENT, Case
 from truefit.data_prep.read import SUFFIXES, read_table
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
 
@@ -58,14 +58,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
         has an interval; or ``prediction``, the class, and ``probability``, of the positive class,
         which is called from the manifest's threshold on.
     """
-    said = bundle.score(frame)
-    if bundle.manifest.classes:
-        called = [bundle.called(p) for p in said]
-        found = pd.DataFrame({"prediction": called, "probability": said})
-    else:
-        found = pd.DataFrame({"prediction": said})
-        if ends := bundle.interval(said):
-            found["low"], found["high"] = ends
+    found = pd.DataFrame(bundle.manifest.answers(bundle.score(frame)))
     name = bundle.manifest.id
     if name and name in frame:
         found.insert(0, name, frame[name].to_numpy())

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from truefit.params import Case
+from truefit.case import Case
 from truefit.project import InputError
 
 

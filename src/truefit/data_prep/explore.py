@@ -1,15 +1,18 @@
 """Look at rows before a model does: statistics worth knowing and the figures that show them."""
 
+from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from truefit import figures
+from truefit.case import ABSENT, Case
 from truefit.data_prep.clean import column_roles
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
+from truefit.task import BinaryClassification, Regression
 
 FEW_VALUES = 12  # up to this, a number is drawn as boxes, as a category is
 MANY_POINTS = 400  # beyond this, points are drawn small and see-through
@@ -18,9 +21,7 @@ MOST_PAIRED = 3000  # rows whose slopes are taken in pairs: time and memory grow
 
 def target_numbers(frame: pd.DataFrame, case: Case) -> pd.Series:
     """The target as numbers: itself, or 1 for the positive class and 0 for the other."""
-    if case.task == "classification":
-        return (frame[case.target] == case.positive).astype("float64")
-    return frame[case.target].astype("float64")
+    return case.truth(frame[case.target])
 
 
 def as_numbers(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def ordered_medians(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
         for name in rule.columns:
             order = case.order_of(name)
             groups = y.groupby(frame[name])
-            typical = groups.mean() if case.task == "classification" else groups.median()
+            typical = groups.agg(case.typical)
             found = typical.reindex(order).to_numpy()
             steps = np.diff(found[~np.isnan(found)])
             rows[name] = {
@@ -134,16 +135,16 @@ def _of_all(drawn: int, n: int, what: str) -> str:
 
 def plot_target(frame: pd.DataFrame, case: Case) -> None:
     """The target's distribution; before and after its logarithm if the case takes it."""
-    if case.task == "classification":
-        counts = frame[case.target].value_counts().sort_index()
-        fig, ax = figures.new(height=1.8)
-        colours = [figures.ORANGE if c == case.positive else figures.BLUE for c in counts.index]
-        bars = ax.barh(counts.index.astype(str), counts, color=colours)
-        ax.bar_label(bars, [f" {n:,} ({n / len(frame):.1%})" for n in counts])
-        ax.set(xlabel="rows", title=f"How often each {case.target} occurs")
-        ax.margins(x=0.18)
-        shares = ", ".join(f"{c} {n / len(frame):.1%}" for c, n in counts.items())
-        return figures.show(fig, f"Bars of the classes of {case.target}: {shares}.")
+    _plot_target(case, frame)
+
+
+@singledispatch
+def _plot_target(case: Case, frame: pd.DataFrame) -> None:
+    raise NotImplementedError
+
+
+@_plot_target.register
+def _(case: Regression, frame: pd.DataFrame) -> None:
     target = frame[case.target]
     panels = [(target, case.label(case.target))]
     if case.log_target:
@@ -157,7 +158,20 @@ def plot_target(frame: pd.DataFrame, case: Case) -> None:
     words = " and ".join(
         f"{label} with skewness {s:.2f}" for (_, label), s in zip(panels, skews, strict=True)
     )
-    return figures.show(fig, f"Histogram of {words}.")
+    figures.show(fig, f"Histogram of {words}.")
+
+
+@_plot_target.register
+def _(case: BinaryClassification, frame: pd.DataFrame) -> None:
+    counts = frame[case.target].value_counts().sort_index()
+    fig, ax = figures.new(height=1.8)
+    colours = [figures.ORANGE if c == case.positive else figures.BLUE for c in counts.index]
+    bars = ax.barh(counts.index.astype(str), counts, color=colours)
+    ax.bar_label(bars, [f" {n:,} ({n / len(frame):.1%})" for n in counts])
+    ax.set(xlabel="rows", title=f"How often each {case.target} occurs")
+    ax.margins(x=0.18)
+    shares = ", ".join(f"{c} {n / len(frame):.1%}" for c, n in counts.items())
+    figures.show(fig, f"Bars of the classes of {case.target}: {shares}.")
 
 
 def relations(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -220,15 +234,25 @@ def plot_relations(strength: pd.DataFrame, frame: pd.DataFrame, case: Case) -> N
 def _plot_relation(ax, frame: pd.DataFrame, name: str, case: Case) -> None:
     ax.set_xlabel(case.label(name))
     quantity = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].nunique() > FEW_VALUES
-    if case.task == "classification":
-        return _plot_shares(ax, frame, name, case, quantity)
+    _plot_against(case, ax, frame, name, quantity)
+
+
+@singledispatch
+def _plot_against(case: Case, ax: Axes, frame: pd.DataFrame, name: str, quantity: bool) -> None:
+    """The target along one column, which is a quantity or has few values."""
+    raise NotImplementedError
+
+
+@_plot_against.register
+def _(case: Regression, ax: Axes, frame: pd.DataFrame, name: str, quantity: bool) -> None:
+    """Points for a quantity, else boxes."""
     ax.set_ylabel(case.label(case.target))
     ax.yaxis.set_major_formatter("{x:,.10g}")
     if quantity:
         size, alpha = (5, 0.35) if len(frame) > MANY_POINTS else (12, 0.7)
         drawn = frame.iloc[figures.some(len(frame))]
         ax.scatter(drawn[name], drawn[case.target], s=size, alpha=alpha, linewidths=0)
-        return None
+        return
     groups = _groups(frame[case.target], frame[name], case, ax)
     ax.boxplot(
         list(groups.values()),
@@ -238,11 +262,11 @@ def _plot_relation(ax, frame: pd.DataFrame, name: str, case: Case) -> None:
     )
     if len(groups) > 10:
         ax.tick_params(axis="x", rotation=90, labelsize=6.5)
-    return None
 
 
-def _plot_shares(ax, frame: pd.DataFrame, name: str, case: Case, quantity: bool) -> None:
-    """The share of the positive class along one column: by tenths of the rows for a quantity."""
+@_plot_against.register
+def _(case: BinaryClassification, ax: Axes, frame: pd.DataFrame, name: str, quantity: bool) -> None:
+    """The share of the positive class: by tenths of the rows for a quantity."""
     y = target_numbers(frame, case)
     ax.set(ylabel=f"{case.positive} in %")
     if quantity:
@@ -365,7 +389,7 @@ def robust_line(frame: pd.DataFrame, case: Case, strength: pd.DataFrame) -> Line
         for name in strength.index
         if name in numbers and numbers[name].notna().all() and numbers[name].nunique() > 20
     ]
-    if case.task == "classification" or not names:
+    if case.why_no_line or not names:
         return None
     some = figures.some(len(frame), MOST_PAIRED)
     y, x = _on_line_scale(frame, case).iloc[some], numbers[names[0]].iloc[some]
@@ -378,7 +402,7 @@ def robust_line(frame: pd.DataFrame, case: Case, strength: pd.DataFrame) -> Line
 
 def _on_line_scale(frame: pd.DataFrame, case: Case) -> pd.Series:
     y = target_numbers(frame, case)
-    return np.log(y.where(y > 0)) if case.log_target else y
+    return case.learned(y.where(case.has_label(y)))
 
 
 def outliers(frame: pd.DataFrame, case: Case, line: Line | None, most: int = 10) -> pd.DataFrame:
@@ -412,9 +436,7 @@ def plot_outliers(frame: pd.DataFrame, case: Case, line: Line | None, found: pd.
     """The rows, the line, and the rows furthest from it, marked."""
     if line is None:
         return figures.say(
-            "The target is a class, so there is no line for a row to be far from."
-            if case.task == "classification"
-            else "No number without gaps has enough values to draw a line through."
+            case.why_no_line or "No number without gaps has enough values to draw a line through."
         )
     name, target = line.feature, case.target
     ends = np.linspace(frame[name].min(), frame[name].max(), 200)
@@ -423,9 +445,7 @@ def plot_outliers(frame: pd.DataFrame, case: Case, line: Line | None, found: pd.
     all_rows = "all rows" if len(drawn) == len(frame) else f"{len(drawn):,} rows"
     fig, ax = figures.new()
     ax.scatter(drawn[name], drawn[target], s=7, alpha=0.4, linewidths=0, label=all_rows)
-    ax.plot(
-        ends, np.exp(expected) if case.log_target else expected, color=figures.GREY, label="line"
-    )
+    ax.plot(ends, case.unlearned(expected), color=figures.GREY, label="line")
     ax.scatter(
         found["feature"],
         found["target"],
@@ -438,7 +458,7 @@ def plot_outliers(frame: pd.DataFrame, case: Case, line: Line | None, found: pd.
     for row in found.itertuples():
         place = (row.feature, row.target)
         ax.annotate(f"{row.mark}", place, xytext=(5, 4), textcoords="offset points", fontsize=8)
-    if case.log_target:
+    if case.logarithmic:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_minor_formatter(NullFormatter())

@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 
 from truefit import expressions, project
-from truefit.params import ABSENT, Case
+from truefit.case import ABSENT, INTEGER, NUMBER, Case
 from truefit.project import InputError
+from truefit.task import Regression
 
-# A decimal number as people write it. Not "nan", "inf" or "1_000", which Python would accept, and
-# not "007", which is a name made of digits: its leading zeros carry meaning.
-INTEGER = r"[+-]?(?:0|[1-9][0-9]*)"
-NUMBER = rf"(?:{INTEGER}(?:\.[0-9]*)?|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 EXACT_IN_FLOAT = 2**53
 LARGEST = float(np.finfo(np.float32).max)  # the exported model computes with such numbers
 SUFFIXES = (".csv", ".parquet")
@@ -63,18 +60,7 @@ def as_written(case: Case, tables: dict[str, pd.DataFrame]) -> Case:
     InputError
         If no row is positive; the sentence lists the classes that there are.
     """
-    if case.task != "classification":
-        return case
-    counts = pd.concat([t[case.target] for t in tables.values()]).astype("str").value_counts()
-    found = case.as_written(counts.index)
-    if len(counts) and found.positive not in counts.index:
-        listed = [f"{name!r} ({n:,} rows)" for name, n in counts.head(MOST_LISTED).items()]
-        more = f" and {len(counts) - MOST_LISTED:,} more" * (len(counts) > MOST_LISTED)
-        raise InputError(
-            f"{case.table}: the target {case.target} is never {found.positive!r}, which positive "
-            f"names; its classes are {', '.join(listed)}{more}"
-        )
-    return found
+    return case.as_in([table[case.target] for table in tables.values()])
 
 
 def _files(case: Case) -> dict[str, str]:
@@ -168,9 +154,7 @@ def read_table(
         _read_csv(source, name, case) if source.suffix == ".csv" else _read_parquet(source, name)
     )
     _check_columns(cells, name, case, need_target)
-    texts = {*texts, *case.codes, *(c for rule in case.ordinal for c in rule.columns)}
-    if case.task == "classification":
-        texts.add(case.target)
+    texts = {*texts, *case.text_columns}
     frame = pd.DataFrame({c: _column(cells[c], c, case, c in texts) for c in cells}, copy=False)
     _check_numbers(frame, name)
     _check_id(frame, name, case)
@@ -243,7 +227,7 @@ def _read_parquet(source: Path, name: str) -> pd.DataFrame:
         raise InputError(f"{name} has a header but no rows")
     frame.columns = [str(c).strip() for c in frame.columns]
     frame = frame.drop(columns=[c for c in frame.columns if c.startswith("__index_level_")])
-    _check_header(list(frame.columns), name, Case(table=name, target="", task="regression"))
+    _check_header(list(frame.columns), name, Regression(table=name, target=""))
     return frame
 
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from truefit.case import Case
 from truefit.data_prep.clean import column_roles
 from truefit.data_prep.read import checksums
-from truefit.params import Case
 
 UNSEEN = ("target", "time", "dropped")  # roles of columns that a model never sees
 

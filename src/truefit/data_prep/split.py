@@ -5,13 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from truefit.case import NOT_AN_ID, OUTPUTS, Case
 from truefit.data_prep.clean import column_roles
-from truefit.data_prep.read import NUMBER
-from truefit.params import NOT_AN_ID, OUTPUTS, Case
 from truefit.project import InputError
 
 MIN_ROWS = 20
-MIN_CLASS_ROWS = 5  # of each class, so that each of five folds has one
 
 
 class Split(NamedTuple):
@@ -91,21 +89,19 @@ def split(development: pd.DataFrame, case: Case, *, test_share: float, seed: int
     from sklearn.model_selection import train_test_split
 
     _check_target(development, case)
-    _check_classes(development, "learn from", case)
+    case.check_classes(development[case.target], "learn from")
     _check_orders(development, case)
     if isinstance(development.index, pd.MultiIndex):
         parts = Split(development.loc["train"], development.loc["test"])
     else:
         _check_size(round(test_share * len(development)), "test", case)
-        classes = development[case.target] if case.task == "classification" else None
+        strata = case.strata(development[case.target])
         parts = Split(
-            *train_test_split(
-                development, test_size=test_share, random_state=seed, stratify=classes
-            )
+            *train_test_split(development, test_size=test_share, random_state=seed, stratify=strata)
         )
     for name, part in parts._asdict().items():
         _check_size(len(part), name, case)
-        _check_classes(part, f"{name} with", case)
+        case.check_classes(part[case.target], f"{name} with")
     _check_features(parts.train, case)
     _check_names(parts.train, case)
     return Split(*(part.reset_index(drop=True) for part in parts))
@@ -123,26 +119,7 @@ def _check_known(rows: pd.DataFrame, case: Case) -> None:
     target = rows[case.target].dropna()
     if target.empty:
         raise InputError(f"{case.table}: the target {case.target} is empty in every row")
-    if case.task == "classification" or pd.api.types.is_numeric_dtype(target):
-        return
-    odd = target[~target.str.fullmatch(NUMBER)]  # none, if all are numbers of too many digits
-    for value in [*odd, *target][:1]:
-        raise InputError(
-            f"{case.table}: the target {case.target} holds {value!r}, which is not a number; list "
-            "such texts under missing, or say task: classification"
-        )
-
-
-def _check_classes(rows: pd.DataFrame, purpose: str, case: Case) -> None:
-    if case.task != "classification":
-        return
-    positive = int((rows[case.target] == case.positive).sum())
-    for what, found in ((repr(case.positive), positive), ("the other", len(rows) - positive)):
-        if found < MIN_CLASS_ROWS:
-            raise InputError(
-                f"{case.table}: the target {case.target} is {what} in {found} of the rows to "
-                f"{purpose}; at least {MIN_CLASS_ROWS} are needed"
-            )
+    case.check_known(target)
 
 
 def _check_orders(rows: pd.DataFrame, case: Case) -> None:
@@ -200,26 +177,14 @@ def _since(table: pd.DataFrame, case: Case, key: str) -> pd.Series:
 
 
 def _check_target(rows: pd.DataFrame, case: Case) -> None:
-    where = f"{case.table}: the target {case.target}"
     target = rows[case.target]
     if target.nunique() == 1:
         raise InputError(
-            f"{where} is {target.tolist()[0]!r} in every row to learn from; there is nothing to "
-            "predict"
+            f"{case.table}: the target {case.target} is {target.tolist()[0]!r} in every row to "
+            "learn from; there is nothing to predict"
         )
-    if case.task == "classification":
-        classes = sorted(target.astype("str").unique())
-        if len(classes) > 2:
-            raise InputError(
-                f"{where} has {len(classes)} classes, and two are supported; for a number, say "
-                "task: regression"
-            )
     _check_known(rows, case)
-    if case.log_target and (target <= 0).any():
-        raise InputError(
-            f"{where} is {target.min()} in a row, and only positive numbers have a logarithm; "
-            "leave log_target out, or drop the row by a rule"
-        )
+    case.check_target(target)
 
 
 def leak_by_scaling(

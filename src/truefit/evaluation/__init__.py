@@ -18,7 +18,6 @@ from truefit.evaluation.explain import (
 from truefit.evaluation.fairness import fairness_summary, group_fairness
 from truefit.evaluation.gate import judge, require_pass
 from truefit.evaluation.intervals import (
-    LINEAR,
     bootstrap_weights,
     difference_table,
     differences,
@@ -62,7 +61,6 @@ from truefit.evaluation.uncertainty import (
 )
 
 __all__ = [
-    "LINEAR",
     "best_threshold",
     "bootstrap_weights",
     "calibration_by_slice",

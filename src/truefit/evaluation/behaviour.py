@@ -13,10 +13,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from truefit import expressions
+from truefit.case import Behaviour, Case
 from truefit.data_prep.clean import matches
 from truefit.digits import number, to_spread
 from truefit.metrics import predictions
-from truefit.params import Behaviour, Case
 from truefit.project import InputError
 
 TOLERANCE = 1e-9  # relative; what is nearer is the same prediction

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from scipy.special import expit
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -22,16 +21,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from truefit import expressions, figures
+from truefit.case import Case
 from truefit.data_prep.explore import as_numbers
 from truefit.digits import agreed, number, significant
-from truefit.metrics import metrics_of, predictions, truth
-from truefit.params import Case
+from truefit.metrics import HIGHER_IS_BETTER, predictions, truth
+from truefit.scales import round_values
 
 AT_ONCE = 20_000  # rows in one call of a model
-EDGE = 1e-6  # a probability is taken for no closer to 0 or 1
 MOST_EXACT = 10  # columns of which all subsets are tried
 ROUNDING = 1e-12  # a smaller contribution, of the largest prediction, is an error of rounding
-ODDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99]
 
 
 def on_scale(p: np.ndarray, case: Case) -> np.ndarray:
@@ -48,22 +46,12 @@ def on_scale(p: np.ndarray, case: Case) -> np.ndarray:
         Logarithms for a logged target; log-odds for classes, of probabilities clipped to 10⁻⁶
         from 0 and 1; else ``p`` itself.
     """
-    p = np.asarray(p, dtype=float)
-    if case.task == "classification":
-        p = np.clip(p, EDGE, 1 - EDGE)
-        return np.log(p / (1 - p))
-    if case.log_target:
-        ends = np.finfo(float)
-        return np.log(np.clip(p, ends.tiny, ends.max))
-    return p
+    return case.scale.to(p)
 
 
 def from_scale(values: np.ndarray, case: Case) -> np.ndarray:
     """The way back from `on_scale`."""
-    values = np.asarray(values, dtype=float)
-    if case.task == "classification":
-        return expit(values)
-    return np.exp(values) if case.log_target else values
+    return case.scale.back(values)
 
 
 def feature_columns(frame: pd.DataFrame, case: Case) -> list[str]:
@@ -147,7 +135,7 @@ def permutation_importance(
             p[rows] = part
             errors[place[column], repeat] = _error(actual, p, case)
     increase = errors - _error(actual, base, case)
-    size = max(_unit(case), np.abs(errors).max(initial=0))
+    size = max(case.scale.unit, np.abs(errors).max(initial=0))
     increase[np.abs(increase) < ROUNDING * size] = 0
     found = pd.DataFrame(
         {
@@ -172,27 +160,16 @@ def _batches(jobs: list, sizes: list[int]) -> list[list]:
     return [b for b in batches if b]
 
 
-def _unit(case: Case) -> float:
-    """What is large on the scale of `on_scale`, if no prediction is; a number has no such thing."""
-    return 1.0 if case.log_target or case.task == "classification" else 0.0
-
-
 def _error(y: pd.Series, p: np.ndarray, case: Case) -> float:
     """The main error: the smaller the better."""
-    actual, ones = truth(y, case), np.ones((1, len(p)))
-    if case.task == "classification":
-        return 1 - float(metrics_of(case)["roc_auc"](actual, p, ones)[0])
-    name = "rmse_log" if case.log_target else "rmse"
-    return float(metrics_of(case)[name](actual, p, ones)[0])
+    name = case.main_metric
+    value = float(case.metrics[name](truth(y, case), p, np.ones((1, len(p))))[0])
+    return 1 - value if name in HIGHER_IS_BETTER else value
 
 
 def error_words(case: Case) -> str:
     """What `permutation_importance` measures, in words."""
-    if case.task == "classification":
-        return "loss of ROC AUC"
-    if case.log_target:
-        return "increase of the RMSE of the logarithm"
-    return f"increase of the RMSE, {case.unit(case.target) or 'in units of ' + case.target}"
+    return case.importance_words
 
 
 def related_columns(
@@ -393,7 +370,7 @@ def plot_dependence(found: Sequence[Dependence], case: Case) -> None:
     reach = max(float(np.ptp(ends)), 1e-9 * np.abs(ends).max()) or 1e-9
     _nice_ticks(axes[0, 0], case, ends[0] - 0.05 * reach, ends[1] + 0.05 * reach)
     for ax in axes[:, 0]:
-        ax.set_ylabel(_target_words(case))
+        ax.set_ylabel(case.prediction_words)
     fig.suptitle("What the model would say at other values", x=0.01, ha="left", fontweight="bold")
     figures.show(
         fig,
@@ -403,41 +380,15 @@ def plot_dependence(found: Sequence[Dependence], case: Case) -> None:
     )
 
 
-def _target_words(case: Case) -> str:
-    if case.task == "classification":
-        return f"probability of {case.positive}"
-    return case.label(case.target)
-
-
-def round_values(low: float, high: float) -> list[float]:
-    """Some round numbers from ``low`` to ``high``, for an axis of ratios; none below 0."""
-    if not 0 < low <= high < math.inf:
-        return []
-    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for heads in ([1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 7], []):
-        found = [head * 10.0**ten for ten in tens for head in heads]
-        found = [v for v in found or MaxNLocator(6).tick_values(low, high) if low <= v <= high]
-        if len(found) >= 4:
-            break
-    return found[:: math.ceil(len(found) / 10) or 1]
-
-
 def _nice_ticks(ax: Axes, case: Case, low: float, high: float) -> None:
     """An axis in log or log-odds, labelled in the target's unit or in probabilities."""
     ax.set_ylim(low, high)
-    if case.task == "classification":
-        values = [v for v in ODDS if low <= on_scale(v, case) <= high]
-        texts = [f"{v:g}" for v in values]
-    elif case.log_target:
-        values = round_values(*np.exp([low, high]))
-        texts = [significant(v, 3) for v in values]
-    else:
-        ax.yaxis.set_major_formatter(lambda v, _: significant(v, 3))
-        return
+    scale = case.scale
+    values = scale.ticks(low, high)
     if len(values) > 1:
-        ax.set_yticks(on_scale(np.array(values), case), texts)
+        ax.set_yticks(scale.to(np.array(values)), [scale.tick_label(v) for v in values])
     else:
-        ax.yaxis.set_major_formatter(lambda v, _: significant(float(from_scale(v, case)), 3))
+        ax.yaxis.set_major_formatter(lambda v, _: significant(float(scale.back(v)), 3))
 
 
 # --------------------------------------------------------------------------- one row at a time
@@ -538,7 +489,7 @@ def _walk(model, case, pool, columns, codes, walks, starts, target, base, end) -
     states[changes & (left == 1)] = end
     moves = np.zeros((n_walks, n_columns))
     now = base[starts]
-    size = max(_unit(case), float(np.abs(now).max()), abs(end))
+    size = max(case.scale.unit, float(np.abs(now).max()), abs(end))
     for step in range(n_columns):
         moved = changes[:, step]
         gain = np.where(moved, states[:, step] - now, 0.0)
@@ -647,7 +598,7 @@ def exact_linear_shapley(
         return None
     preparation, final = inside
     X, B = (f.drop(columns=case.target, errors="ignore") for f in (rows, background))
-    weights = np.ravel(final.coef_) * _line_back(model, case)[0]
+    weights = np.ravel(final.coef_) * case.to_scale(model)[0]
     try:
         made = _trace_all(preparation, X, len(weights))
     except _UntraceableError:
@@ -694,7 +645,7 @@ def tree_contributions(model: BaseEstimator, rows: pd.DataFrame, case: Case) -> 
         made = _trace_all(preparation, X, prepared.shape[1])
     except _UntraceableError:
         return None
-    factor, offset = _line_back(model, case)
+    factor, offset = case.to_scale(model)
     names = list(dict.fromkeys(m.name for m in made))
     values = pd.DataFrame(0.0, index=X.index, columns=names)
     for j, m in enumerate(made):
@@ -728,24 +679,8 @@ def _if_complete(
     """The values if they add up to the predictions; else the model does more than was read off."""
     said = on_scale(_predict(model, X, case), case)
     gap = np.abs(found.base + found.values.sum(axis=1).to_numpy() - said)
-    size = np.maximum(_unit(case) or np.abs(said).max(initial=0), np.abs(said))
+    size = np.maximum(case.scale.unit or np.abs(said).max(initial=0), np.abs(said))
     return found if np.all(gap <= tolerance * size) else None
-
-
-def _line_back(model: BaseEstimator, case: Case) -> tuple[float, float]:
-    """Factor and offset from what the final estimator adds up to the scale of `on_scale`.
-
-    A model may learn the target, or its logarithm, on another scale still; and scikit-learn counts
-    towards its second class, which may not be the positive one.
-    """
-    if case.task == "classification":
-        return (-1.0 if list(model.classes_).index(case.positive) == 0 else 1.0), 0.0
-    transformer = getattr(model, "transformer_", None)
-    if transformer is None:
-        return 1.0, 0.0
-    ends = np.ravel(transformer.inverse_transform(np.array([[0.0], [1.0]])))
-    low, high = on_scale(ends, case)
-    return float(high - low), float(low)
 
 
 def _inside(model: BaseEstimator) -> tuple[Pipeline, Any] | None:
@@ -878,24 +813,13 @@ def in_words(
         Markdown. Effects are percentages for a logged target, factors of the odds for classes,
         else differences in the target's unit.
     """
-    unit = f" {case.unit(case.target)}" if case.unit(case.target) else ""
-    typical = in_unit(base, case)
-    if case.task == "classification":
-        said = (
-            f"The model gives a probability of {significant(prediction, 3)} that this is "
-            f"{case.positive}. Averaged over rows of the training data it says {typical}."
-        )
-    else:
-        said = (
-            f"The model expects {case.target} to be {significant(prediction, 3)}{unit} here. "
-            f"Averaged over rows of the training data it expects {typical}{unit}."
-        )
+    said = case.explained(prediction, in_unit(base, case))
     order = _by_size(values)
-    named = [c for c in order[:most] if _effect(values[c], case)]
-    sentences = [f"{_cell(c, row, case)} {_effect(values[c], case)}." for c in named]
+    named = [c for c in order[:most] if case.effect(values[c])]
+    sentences = [f"{_cell(c, row, case)} {case.effect(values[c])}." for c in named]
     rest = values.drop(named)
     if len(rest) > 1 and named:
-        moved = _effect(float(rest.sum()), case, many=True)
+        moved = case.effect(float(rest.sum()), many=True)
         sentences.append(f"The other columns together {moved or 'change next to nothing'}.")
     if not named:
         sentences.append("No column moves it by much.")
@@ -906,28 +830,6 @@ def _by_size(values: pd.Series) -> list[str]:
     """Columns by the size of their effect, and by name among equals."""
     scale = float(values.abs().max()) or 1.0
     return list(values.index[np.lexsort((values.index, -agreed(values.abs() / scale)))])
-
-
-def _effect(value: float, case: Case, *, many: bool = False) -> str:
-    """What an effect of one or many columns does, in words; empty if it would show as nothing."""
-    ending = "" if many else "s"
-    if case.task == "classification":
-        factor = math.exp(min(abs(value), 700))
-        shown = number(factor, ".1f") if factor < 10 else significant(factor, 2)
-        raised = f"multiplie{ending}" if ending else "multiply"
-        words = (
-            f"{raised if value > 0 else 'divide' + ending} the odds of {case.positive} by {shown}"
-        )
-        return "" if shown == "1.0" else words
-    if case.log_target:
-        change = abs(math.expm1(min(value, 700))) * 100
-        shown = number(change, ".0f" if change >= 0.95 else ".1f")
-        size = "" if shown == "0.0" else f"{shown} %"
-    else:
-        size = (
-            "" if value == 0 else f"{significant(abs(value), 2)} {case.unit(case.target)}".strip()
-        )
-    return f"{'raise' if value > 0 else 'lower'}{ending} it by {size}" if size else ""
 
 
 def _shown(value: Any, unit: str = "") -> str:
@@ -989,7 +891,7 @@ def plot_shapley(
     for i, size in enumerate(sizes):
         right = size >= 0
         ax.annotate(
-            _bar_label(size, case),
+            case.effect_label(size),
             (size, i),
             xytext=(3 if right else -3, 0),
             textcoords="offset points",
@@ -997,29 +899,18 @@ def plot_shapley(
             ha="left" if right else "right",
             fontsize=8.5,
         )
-    multiplied = case.log_target or case.task == "classification"
+    multiplied = case.scale.multiplies
     factors = round_values(*np.exp(np.clip(ax.get_xlim(), -300, 300))) if multiplied else []
     if factors:
         ax.set_xticks(np.log(factors), [f"× {v:.6g}" for v in factors])
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6))
         ax.xaxis.set_major_formatter(lambda v, _: significant(v, 3))
-    named = case.target if case.log_target else case.label(case.target)  # a factor has no unit
-    what = f"odds of {case.positive}" if case.task == "classification" else named
     unit = f" {case.unit(case.target)}" if case.unit(case.target) else ""
     said = f"{significant(prediction, 3)}{unit} instead of {in_unit(base, case)}{unit}"
     ax.set(
-        xlabel=f"factor on the {what}" if multiplied else f"difference in {what}",
+        xlabel=f"{'factor on the' if multiplied else 'difference in'} {case.effect_words}",
         title=f"Why {significant(prediction, 3)}, not {in_unit(base, case)}",
     )
-    words = ", ".join(f"{n} {_bar_label(s, case)}" for n, s in shown)
+    words = ", ".join(f"{n} {case.effect_label(s)}" for n, s in shown)
     figures.show(fig, f"What moves the prediction to {said}: {words}.")
-
-
-def _bar_label(size: float, case: Case) -> str:
-    if case.task == "classification":
-        return f"× {significant(math.exp(min(size, 700)), 3)}"
-    if case.log_target:
-        return f"{number(math.expm1(min(size, 700)) * 100, '+.1f')} %"
-    sign = "+" if size > 0 else ""
-    return f"{sign}{significant(size, 3)}"

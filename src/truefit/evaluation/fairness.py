@@ -13,8 +13,8 @@ from scipy.stats import binomtest, norm
 
 from truefit.evaluation.slices import members
 from truefit.metrics import AT_ONCE, truth
-from truefit.params import Case
 from truefit.project import InputError
+from truefit.task import BinaryClassification
 
 FEWEST_ROWS = 20  # a smaller group is pooled, and not compared with others
 DRAWS = 2000  # of groups dealt at random
@@ -30,7 +30,7 @@ MEASURES = (
 def group_fairness(
     test: pd.DataFrame,
     p: np.ndarray,
-    case: Case,
+    case: BinaryClassification,
     labels: pd.DataFrame,
     *,
     confidence: float,
@@ -43,7 +43,7 @@ def group_fairness(
         Rows that nothing was fitted on, with the target.
     p : ndarray of shape (n_samples,)
         Probabilities of the positive class; from ``case.threshold`` on a row is called positive.
-    case : Case
+    case : BinaryClassification
     labels : DataFrame of shape (n_samples, n_slices)
         From `truefit.evaluation.slices.slice_labels`. Groups of fewer than 20 rows are pooled.
     confidence : float
@@ -94,7 +94,7 @@ def group_fairness(
 def fairness_summary(
     test: pd.DataFrame,
     p: np.ndarray,
-    case: Case,
+    case: BinaryClassification,
     labels: pd.DataFrame,
     weights: np.ndarray,
     *,
@@ -153,7 +153,7 @@ def fairness_summary(
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
-def _protected(case: Case, labels: pd.DataFrame) -> list[str]:
+def _protected(case: BinaryClassification, labels: pd.DataFrame) -> list[str]:
     for name in case.protected:
         if name not in labels:
             raise InputError(
@@ -162,12 +162,9 @@ def _protected(case: Case, labels: pd.DataFrame) -> list[str]:
     return case.protected
 
 
-def _calls(test: pd.DataFrame, p: np.ndarray, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    if case.task != "classification":
-        raise InputError(
-            f"params.yaml: protected is for classification, and {case.target} is a number; take "
-            "protected out, and compare the groups as slices"
-        )
+def _calls(
+    test: pd.DataFrame, p: np.ndarray, case: BinaryClassification
+) -> tuple[np.ndarray, np.ndarray]:
     return truth(test[case.target], case), (np.asarray(p) >= case.threshold).astype(float)
 
 

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from truefit.case import Case
 from truefit.digits import significant
 from truefit.evaluation.behaviour import behaviour_checks
 from truefit.metrics import LABELS
-from truefit.params import Case
 from truefit.project import GateError
 
 

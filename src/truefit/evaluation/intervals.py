@@ -6,49 +6,18 @@ import numpy as np
 import pandas as pd
 
 from truefit import figures
+from truefit.case import Case
 from truefit.digits import to_spread
-from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, resample, truth
-from truefit.params import Case
+from truefit.metrics import HIGHER_IS_BETTER, LABELS, resample, truth
 
-# The simple model that a winner must be worth more than, by task.
-LINEAR = {"regression": "linear", "classification": "logistic"}
 # Digits kept in files: what a sum on another processor would not change.
 DIGITS = 6
 
 
 def reference_scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float]:
     """Every metric as scikit-learn computes it, to check ours against."""
-    from sklearn import metrics as reference
 
-    actual = truth(y, case)
-    if case.task == "regression":
-        found = {
-            "mse": reference.mean_squared_error(actual, p),
-            "rmse": reference.root_mean_squared_error(actual, p),
-            "mae": reference.mean_absolute_error(actual, p),
-            "r2": reference.r2_score(actual, p),
-        }
-        if case.log_target:
-            found["rmse_log"] = reference.root_mean_squared_error(np.log(actual), np.log(p))
-        return found
-    called = p >= case.threshold
-    found = {
-        "accuracy": reference.accuracy_score(actual, called),
-        "precision": reference.precision_score(actual, called, zero_division=0),
-        "recall": reference.recall_score(actual, called),
-        "f1": reference.f1_score(actual, called),
-        "roc_auc": reference.roc_auc_score(actual, p),
-        "average_precision": reference.average_precision_score(actual, p),
-        "brier": reference.brier_score_loss(actual, p),
-    }
-    if case.costs is not None:
-        (_, false_positive), (false_negative, _) = reference.confusion_matrix(
-            actual, called, labels=[0, 1], normalize="all"
-        )
-        found["cost"] = (
-            case.costs.false_positive * false_positive + case.costs.false_negative * false_negative
-        )
-    return found
+    return case.reference_scores(truth(y, case), p)
 
 
 def bootstrap_weights(n_samples: int, resamples: int, seed: int) -> np.ndarray:
@@ -112,7 +81,7 @@ def differences(
     values = _all(y, predicted, weights, case)
     tables = {}
     for name in predicted:
-        gap = {m: values[winner][m] - values[name][m] for m in metrics_of(case)}
+        gap = {m: values[winner][m] - values[name][m] for m in case.metrics}
         table = _summary(gap, confidence)
         sign = np.array([1 if m in HIGHER_IS_BETTER else -1 for m in table.index])
         worst = np.where(sign > 0, table["low"], -table["high"])
@@ -176,7 +145,7 @@ def simple_rival(winner: str, candidates: Mapping[str, object], case: Case) -> s
     That is the linear model of the task; the dummy where the winner is that model itself, or
     where it is not among the candidates.
     """
-    linear = LINEAR[case.task]
+    linear = case.linear_model
     return linear if linear in candidates and winner != linear else "dummy"
 
 
@@ -196,16 +165,10 @@ def worst_rows(
     model was of the wrong class in a classification.
     """
     actual = truth(test[case.target], case)
-    said = "predicted"
-    if case.task == "classification":
-        error, name, said = np.abs(actual - p), "distance", f"probability of {case.positive}"
-    elif case.log_target:
-        error, name = np.log(actual / p), "log(actual / predicted)"
-    else:
-        error, name = actual - p, "actual − predicted"
+    error = case.distances(actual, p)
     order = np.argsort(-np.abs(error), kind="stable")[:most]
     more = [c for c in extra if c != case.target]
-    heads = [case.target, said, name]
+    heads = [case.target, case.predicted_words, case.distance_words]
     values = [test[case.target].to_numpy(), p, error, *(test[c].to_numpy() for c in more)]
     shown = pd.concat([pd.Series(v, index=test.index) for v in values], axis=1).iloc[order]
     # A column of the table may be called as one of these is.

@@ -6,14 +6,14 @@ from matplotlib.ticker import MaxNLocator
 
 from truefit import figures
 from truefit.metrics import truth
-from truefit.params import Case
+from truefit.task import BinaryClassification, Regression
 
 
-def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
+def plot_residuals(y: pd.Series, p: np.ndarray, case: Regression) -> None:
     """Prediction against truth, and residual against prediction."""
     y, label = truth(y, case), case.label(case.target)
     with np.errstate(divide="ignore", over="ignore"):  # a prediction of 0, or beyond all numbers
-        residual = np.log(y / p) if case.log_target else y - p
+        residual = case.errors(y, p)
     share = float(np.mean(np.abs(p - y) < 0.1 * np.abs(y)))
     words = (
         f"Left, {len(y)} predictions against the truth; right, residuals against predictions, "
@@ -29,7 +29,7 @@ def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
     right.axhline(0, color=figures.ORANGE, lw=1)
     right.set(
         xlabel=f"predicted {label}",
-        ylabel="log(actual / predicted)" if case.log_target else f"actual − predicted {label}",
+        ylabel=case.distance_words if case.log_target else f"{case.distance_words} {label}",
         title="No pattern should be left",
     )
     for axis in (left.xaxis, left.yaxis, right.xaxis):
@@ -38,7 +38,7 @@ def plot_residuals(y: pd.Series, p: np.ndarray, case: Case) -> None:
     figures.show(fig, words)
 
 
-def plot_probabilities(y: pd.Series, p: np.ndarray, case: Case) -> None:
+def plot_probabilities(y: pd.Series, p: np.ndarray, case: BinaryClassification) -> None:
     """The calibration curve and the precision-recall curve."""
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import precision_recall_curve
@@ -50,7 +50,7 @@ def plot_probabilities(y: pd.Series, p: np.ndarray, case: Case) -> None:
     left.plot([0, 1], [0, 1], color=figures.GREY, lw=1, ls="--", label="perfectly calibrated")
     left.plot(said, happened, "o-", label="winner, a tenth of the rows each")
     left.set(
-        xlabel=f"probability of {case.positive}, as predicted",
+        xlabel=f"{case.prediction_words}, as predicted",
         ylabel=f"share that turned out {case.positive}",
         title="Calibration",
     )

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy.stats import t as student
 
 from truefit import figures
+from truefit.case import Case
 from truefit.digits import number, to_spread
 from truefit.evaluation.intervals import in_verdicts
 from truefit.metrics import HIGHER_IS_BETTER
-from truefit.params import Case
 
 
 class CorrectedT(NamedTuple):

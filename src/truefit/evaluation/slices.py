@@ -14,11 +14,11 @@ import pandas as pd
 from sklearn.tree import DecisionTreeRegressor
 
 from truefit import figures
+from truefit.case import ABSENT, Case
 from truefit.data_prep.clean import column_roles
 from truefit.digits import number, to_spread
 from truefit.evaluation.intervals import bootstrap_weights
 from truefit.metrics import AT_ONCE, LABELS, truth
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
 MISSING = "missing"
@@ -185,9 +185,7 @@ def members(labels: pd.Series, least: int) -> dict[str, np.ndarray]:
 
 def error_metric(case: Case) -> str:
     """The error that a slice is judged by; ROC AUC is not defined for a slice of one class."""
-    if case.task == "classification":
-        return "brier"
-    return "rmse_log" if case.log_target else "rmse"
+    return case.error_metric
 
 
 def row_errors(y: pd.Series, p: np.ndarray, case: Case) -> np.ndarray:
@@ -198,14 +196,13 @@ def row_errors(y: pd.Series, p: np.ndarray, case: Case) -> np.ndarray:
     ndarray of shape (n_samples,)
         In the target's unit, in logarithms, or in probability.
     """
-    actual, p = truth(y, case), np.asarray(p, dtype=float)
-    return np.log(actual) - np.log(p) if case.log_target else actual - p
+    return case.errors(truth(y, case), np.asarray(p, dtype=float))
 
 
 def _error(squares: np.ndarray, rows: np.ndarray, case: Case) -> np.ndarray:
     """The error of a sum of squared errors over some rows; NaN over none."""
     mean = np.divide(squares, rows, np.full(np.shape(squares), np.nan), where=rows > 0)
-    return mean if case.task == "classification" else np.sqrt(np.maximum(mean, 0))
+    return case.mean_error(mean)
 
 
 def _inside_and_elsewhere(
@@ -314,13 +311,8 @@ def error_by_slice(
                 "differs": _differs(
                     inside[:, i], elsewhere[:, i], min(n, len(test) - n), confidence
                 ),
-            } | (
-                {"said": p[member].mean(), "happened": actual[member].mean()}
-                if case.task == "classification"
-                else {"bias": errors[member].mean()}
-            )
-    more = ["said", "happened"] if case.task == "classification" else ["bias"]
-    columns = ["rows", "share", "error", "low", "high", "elsewhere", "differs", *more]
+            } | case.tendency(errors[member], actual[member], p[member])
+    columns = ["rows", "share", "error", "low", "high", "elsewhere", "differs", *case.tendencies]
     index = pd.MultiIndex.from_tuples(list(rows), names=["slice", "value"])
     return pd.DataFrame(list(rows.values()), index=index if rows else None, columns=columns)
 
@@ -616,8 +608,7 @@ def plot_slices(table: pd.DataFrame, case: Case) -> None:
 
 
 def _panel(ax: Any, drawn: pd.DataFrame, whole: pd.DataFrame, case: Case) -> None:
-    power = 1 if case.task == "classification" else 2
-    every = np.average(whole["error"] ** power, weights=whole["rows"]) ** (1 / power)
+    every = case.mean_error(np.average(case.mean_square(whole["error"]), weights=whole["rows"]))
     ax.axvline(every, color=figures.GREY, lw=1)
     for place, row in enumerate(drawn.itertuples()):
         colour = figures.ORANGE if row.differs == "yes" else figures.BLUE

@@ -15,11 +15,13 @@ from scipy.stats import betabinom, binom, norm
 from sklearn.base import BaseEstimator, clone
 
 from truefit import figures
+from truefit.case import Case
 from truefit.digits import agreed, significant
-from truefit.evaluation.explain import on_scale, round_values
+from truefit.evaluation.explain import on_scale
 from truefit.metrics import AT_ONCE, LABELS, predictions, truth
-from truefit.params import Case
 from truefit.project import InputError
+from truefit.scales import round_values
+from truefit.task import BinaryClassification
 from truefit.training import Recalibration, log_odds_lines, recalibrate
 
 FEWEST_ROWS = 10  # values of a slice with fewer rows are pooled
@@ -120,7 +122,7 @@ def prediction_interval(p: np.ndarray, width: float, case: Case) -> tuple[np.nda
         In the target's unit.
     """
     p = np.asarray(p, dtype=float)
-    if case.log_target:
+    if case.logarithmic:
         with np.errstate(over="ignore"):
             return p * np.exp(-width), p * np.exp(width)
     return p - width, p + width
@@ -135,7 +137,7 @@ def shipped_interval(width: float, case: Case, confidence: float) -> dict:
         ``confidence``; ``kind``: ``factor`` (from p / width to p · width) or ``distance`` (p ±
         width); and ``width``, rounded to the digits that every machine agrees on.
     """
-    kind, value = ("factor", math.exp(min(width, 700))) if case.log_target else ("distance", width)
+    kind, value = ("factor", math.exp(min(width, 700))) if case.logarithmic else ("distance", width)
     return {"confidence": confidence, "kind": kind, "width": float(f"{value:.6g}")}
 
 
@@ -221,7 +223,7 @@ def coverage(
     slack = 1e-9 * np.maximum(np.abs(low), np.abs(high))
     inside = (low - slack <= actual) & (actual <= high + slack)
     width = high - low
-    if case.log_target:
+    if case.logarithmic:
         width = width / np.sqrt(low) / np.sqrt(high)
     rows, chances = {}, []
     for name, member in groups(slices, len(actual)):
@@ -405,7 +407,7 @@ def plot_intervals(
     ax.plot(
         at[missed], actual[picked][missed], "X", color=figures.ORANGE, ms=7, label="truth, missed"
     )
-    if case.log_target:
+    if case.logarithmic:
         ax.set_yscale("log")
         ax.minorticks_off()
         ticks = round_values(low[picked].min(), high[picked].max())
@@ -431,7 +433,12 @@ def plot_intervals(
 
 
 def calibration_summary(
-    y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case, *, confidence: float
+    y: pd.Series,
+    p: np.ndarray,
+    weights: np.ndarray,
+    case: BinaryClassification,
+    *,
+    confidence: float,
 ) -> pd.DataFrame:
     """Are probabilities what they say, in four figures.
 
@@ -507,7 +514,12 @@ def calibration_words(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def reliability(
-    y: pd.Series, p: np.ndarray, case: Case, *, bins: int = 10, confidence: float = 0.95
+    y: pd.Series,
+    p: np.ndarray,
+    case: BinaryClassification,
+    *,
+    bins: int = 10,
+    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """What was said against what happened, in bins of about equally many rows.
 
@@ -536,7 +548,7 @@ def reliability(
 def plot_reliability(
     y: pd.Series,
     p: np.ndarray,
-    case: Case,
+    case: BinaryClassification,
     *,
     recalibration: Recalibration,
     bins: int = 10,
@@ -579,7 +591,7 @@ def plot_reliability(
 def calibration_by_slice(
     y: pd.Series,
     p: np.ndarray,
-    case: Case,
+    case: BinaryClassification,
     *,
     slices: pd.DataFrame | None,
     confidence: float,
@@ -620,7 +632,7 @@ def calibration_by_slice(
     return found
 
 
-def cost_curve(y: pd.Series, p: np.ndarray, case: Case) -> pd.DataFrame:
+def cost_curve(y: pd.Series, p: np.ndarray, case: BinaryClassification) -> pd.DataFrame:
     """What the wrong calls cost, a row on average, for every threshold that calls differently.
 
     Parameters
@@ -628,7 +640,7 @@ def cost_curve(y: pd.Series, p: np.ndarray, case: Case) -> pd.DataFrame:
     y : Series of shape (n_samples,)
     p : ndarray of shape (n_samples,)
         Probabilities of the positive class.
-    case : Case
+    case : BinaryClassification
         With ``costs``.
 
     Returns
@@ -666,7 +678,9 @@ def cost_at(curve: pd.DataFrame, threshold: float) -> float:
     return float(curve["cost"].iloc[min(at, len(curve) - 1)])
 
 
-def plot_costs(curve: pd.DataFrame, case: Case, *, best: float | None = None) -> None:
+def plot_costs(
+    curve: pd.DataFrame, case: BinaryClassification, *, best: float | None = None
+) -> None:
     """The cost of every threshold, with the theory's choice and the best one.
 
     Parameters

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from truefit.case import Case
 from truefit.export.variants import Variant, answers, exactly
 from truefit.metrics import truth
-from truefit.params import Case
 from truefit.training import build, prepare
 from truefit.training.neighbours import NeighboursRegressor
 
@@ -85,13 +85,10 @@ def taught(
     """
     settings = STUDENTS[student]
     made = build(student, X, case, min_category_rows=RARE_BELOW, seed=seed, params=settings)
-    if case.task == "regression":
-        return made.fit(X, said)
-    (other,) = (c for c in classes if c != case.positive)
-    both = pd.concat([X, X], ignore_index=True)
-    y = np.repeat([case.positive, other], len(X))
-    weights = {f"{made.steps[-1][0]}__sample_weight": np.r_[said, 1 - said]}
-    return made.fit(both, y, **weights)
+    X, y, weights = case.soft_lesson(X, said, classes)
+    if weights is None:
+        return made.fit(X, y)
+    return made.fit(X, y, **{f"{made.steps[-1][0]}__sample_weight": weights})
 
 
 def students(

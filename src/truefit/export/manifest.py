@@ -8,11 +8,11 @@ from pathlib import Path
 from sklearn.base import BaseEstimator
 
 from truefit.bundle import FORMAT
+from truefit.case import ABSENT, NOT_AN_ID, Case
 from truefit.digits import significant, to_spread
 from truefit.export.graph import OPSET
 from truefit.export.models import input_columns
 from truefit.metrics import LABELS
-from truefit.params import ABSENT, NOT_AN_ID, Case
 from truefit.project import InputError
 
 PACKAGES = ("truefit", "scikit-learn", "xgboost-cpu", "lightgbm", "onnx", "onnxruntime")
@@ -67,7 +67,6 @@ def manifest(
         )
     if case.id in NOT_AN_ID:
         raise InputError(f"{name}: the id cannot be called {case.id!r}, as an output is; rename it")
-    classes = [str(c) for c in getattr(model, "classes_", [])]
     target = schema["columns"][case.target]
     return {
         "format": FORMAT,
@@ -81,10 +80,7 @@ def manifest(
             **{end: target[end] for end in ("minimum", "maximum") if end in target},
         },
         "id": case.id,
-        "classes": classes or None,
-        "positive": case.positive,
-        # From which probability of the positive class on a row is called positive.
-        "threshold": case.threshold if classes else None,
+        **case.decision(getattr(model, "classes_", ())),
         "interval": interval,
         "deciles": reference["deciles"],
         "inputs": inputs,
@@ -125,13 +121,12 @@ def model_card(manifest: dict, case: Case, *, test_rows: int) -> str:
     rules += [f"- `{r.column}` blanked where `{r.when}`: {r.reason}." for r in case.blank]
     rules += [f"- `{column}` not learned from: {why}." for column, why in case.drop_columns.items()]
     rules += [f"- Repeated rows left out: {case.drop_repeats}."] if case.drop_repeats else []
-    positive = f"; the positive class is `{case.positive}`" if case.positive else ""
     unit = f", in {case.unit(case.target)}" if case.unit(case.target) else ""
     kind = f"`{case.time}` before {case.production_from}" if case.time else "a random share"
     median = (
         "\n- The model learns the logarithm of the target. Its prediction is a typical value, near "
         "the median of what to expect, and below the mean."
-        if case.log_target
+        if case.logarithmic
         else ""
     )
     return f"""# Model card: {manifest["title"]}
@@ -141,7 +136,7 @@ def model_card(manifest: dict, case: Case, *, test_rows: int) -> str:
 | | |
 |---|---|
 | predicts | `{case.target}`{unit} |
-| task | {case.task}{positive}{_threshold(manifest)} |
+| task | {case.task_words} |
 | model | {manifest["model"]}, with all preparation inside |
 | inputs | {len(manifest["inputs"])} raw columns, listed in manifest.json |
 | trained on | {manifest["data"]["training_rows"]:,} rows ({kind}) |
@@ -177,12 +172,6 @@ def _metric(found: dict) -> tuple[str, str]:
     spread = found["high"] - found["low"]
     value, low, high = (to_spread(found[end], spread) for end in ("value", "low", "high"))
     return value, f"{low} to {high}"
-
-
-def _threshold(manifest: dict) -> str:
-    if manifest["threshold"] is None:
-        return ""
-    return f", called from a probability of {significant(manifest['threshold'], 3)} on"
 
 
 def _interval(manifest: dict) -> str:

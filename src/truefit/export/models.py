@@ -23,14 +23,16 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBClassifier, XGBModel, XGBRegressor
 
+from truefit.case import OUTPUTS
 from truefit.export.graph import Graph, NoCounterpartError, Precision
 from truefit.export.steps import prepared
 from truefit.export.trees import Tree, ensemble, trees_of
-from truefit.params import OUTPUTS
 from truefit.project import InputError
+from truefit.scales import EDGE
+from truefit.task import gives_probabilities
 from truefit.training.neighbours import STEPS, NeighboursClassifier, NeighboursRegressor
 from truefit.training.preparation import TargetScale
-from truefit.training.recalibrated import LEAST, Recalibrated
+from truefit.training.recalibrated import Recalibrated
 
 LIGHTGBM_ZERO = float(np.float32(1e-35))
 
@@ -97,7 +99,7 @@ def to_onnx(model: BaseEstimator, name: str, precision: Precision = "float64") -
             f"the model {error} of {name} has no counterpart in ONNX; take it off the candidates "
             "in params.yaml"
         ) from None
-    if not hasattr(model, "classes_"):
+    if not gives_probabilities(model):
         return graph.finish(name, "prediction", found, 1)
     other = graph.op("Sub", graph.constant(1.0), found)
     return graph.finish(name, "probability", graph.concat([other, found]), 2)
@@ -147,7 +149,7 @@ def _(model: Recalibrated, graph: Graph) -> str:
     one = graph.constant(1.0)
     p = answer(model.estimator_, graph)
     p = p if model.place_ else graph.op("Sub", one, p)
-    p = graph.op("Clip", p, graph.constant(LEAST), graph.constant(1 - LEAST))
+    p = graph.op("Clip", p, graph.constant(EDGE), graph.constant(1 - EDGE))
     log_odds = graph.op("Log", graph.op("Div", p, graph.op("Sub", one, p)))
     scaled = graph.op("Mul", log_odds, graph.constant(model.slope))
     found = graph.op("Sigmoid", graph.op("Add", scaled, graph.constant(model.intercept)))
@@ -261,7 +263,7 @@ def _(
         raise NoCounterpartError(f"{type(model).__name__} with the loss {model.loss}")
     start = graph.constant(np.reshape(model._baseline_prediction, (1, 1)))
     score = graph.op("Add", ensemble(graph, x, trees_of(model)), start)
-    return graph.op("Sigmoid", score) if hasattr(model, "classes_") else score
+    return graph.op("Sigmoid", score) if gives_probabilities(model) else score
 
 
 @estimated.register
@@ -270,7 +272,7 @@ def _(model: LGBMRegressor | LGBMClassifier, graph: Graph, x: str) -> str:
     small = graph.op("LessOrEqual", graph.op("Abs", x), graph.constant(LIGHTGBM_ZERO))
     x = graph.op("Where", small, graph.constant(0.0), x)
     score = ensemble(graph, x, trees_of(model))
-    return graph.op("Sigmoid", score) if hasattr(model, "classes_") else score
+    return graph.op("Sigmoid", score) if gives_probabilities(model) else score
 
 
 @estimated.register
@@ -278,7 +280,7 @@ def _(model: XGBRegressor | XGBClassifier, graph: Graph, x: str) -> str:
     # XGBoost adds its trees up in float32, one after another, and starts from its base score.
     trees = [_base(model), *trees_of(model)]
     score = graph.number(ensemble(graph, graph.single(x), trees, strict=True))
-    return graph.op("Sigmoid", score) if hasattr(model, "classes_") else score
+    return graph.op("Sigmoid", score) if gives_probabilities(model) else score
 
 
 def _base(model: XGBModel) -> Tree:

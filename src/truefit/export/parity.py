@@ -9,10 +9,10 @@ from sklearn.pipeline import Pipeline
 
 from truefit import figures
 from truefit.bundle import LARGEST, Bundle
+from truefit.case import Case
 from truefit.export.models import input_columns, pipelines
 from truefit.export.trees import trees_of
 from truefit.metrics import predictions
-from truefit.params import Case
 from truefit.project import InputError
 
 SMALLEST = 1e-17  # difference that a figure tells from 0
@@ -31,7 +31,8 @@ def parity(model: BaseEstimator, bundle: Bundle, rows: pd.DataFrame, case: Case)
     expected = predictions(model, rows, case)
     got = bundle.score(rows)
     target = bundle.manifest.target
-    extent = target.maximum - target.minimum if case.task == "regression" else 0.0
+    known = target.maximum is not None and target.minimum is not None
+    extent = target.maximum - target.minimum if known else 0.0
     gap = difference(expected, got, case, extent)
     return pd.DataFrame({"model": expected, "bundle": got, "difference": gap})
 
@@ -51,9 +52,7 @@ def difference(expected: np.ndarray, got: np.ndarray, case: Case, extent: float)
     ndarray of shape (n_samples,)
         0 where both are equal, and infinite where only one of them is a number.
     """
-    size = np.ones(len(expected))
-    if case.task == "regression":
-        size = np.maximum(np.abs(expected), 0 if case.log_target else extent)
+    size = case.size(expected, extent)
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = np.abs(got - expected) / size
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))

@@ -23,8 +23,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBModel
 
 from truefit import figures
+from truefit.case import Case
 from truefit.metrics import truth
-from truefit.params import Case
+from truefit.task import gives_probabilities
 from truefit.training import deal, unwrap
 from truefit.training.recalibrated import Recalibrated
 
@@ -156,7 +157,7 @@ def _folds(
         if isinstance(model, TransformedTargetRegressor):
             scale = clone(model.transformer_).fit(target)
             target, actual, unit = scale.transform(target), scale.transform(actual), scale.scale_
-        elif list(model.classes_).index(case.positive) == 0:
+        elif case.direction(model) < 0:
             actual = 1 - actual
         yield _Fold(Z, target, preparation.transform(X.iloc[held]), actual, unit)
 
@@ -248,7 +249,7 @@ def _prune_rounds(model, train, case, folds, seed):
     def tried(copied, fold):
         copied.fit(fold.fit, fold.target)
         if isinstance(copied, HISTOGRAM):
-            name = "staged_predict_proba" if hasattr(copied, "classes_") else "staged_predict"
+            name = "staged_predict_proba" if gives_probabilities(copied) else "staged_predict"
             staged = list(getattr(copied, name)(fold.held))
             return [np.atleast_2d(staged[k - 1].T)[-1] for k in rounds]
         if isinstance(copied, XGBModel):
@@ -338,11 +339,9 @@ def plot_pruned(pruned: Pruned, case: Case, xlabel: str) -> None:
     ax.plot(
         pruned.left, pruned.error(pruned.chosen), "o", ms=9, color=figures.ORANGE, label="chosen"
     )
-    unit = "of the logarithm" if case.log_target else "of the probability"
-    unit = unit if case.log_target or case.task == "classification" else "of the prediction"
     ax.set(
         xlabel=xlabel,
-        ylabel=f"RMSE {unit}, rows held out",
+        ylabel=f"RMSE {case.unit_words}, rows held out",
         title=f"How much of {pruned.of} do the rows held out miss?",
     )
     ax.legend()

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from truefit.case import Case
 from truefit.export.models import input_columns
 from truefit.metrics import predictions
-from truefit.params import Case
 
 ROWS = 200  # enough to order the columns; the scores of SVMs take time
 

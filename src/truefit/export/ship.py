@@ -5,9 +5,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from truefit import evaluation, figures
+from truefit.case import Case
 from truefit.export.variants import Scorer, Variant, answers, kilobytes
 from truefit.metrics import HIGHER_IS_BETTER, predictions
-from truefit.params import Case, Export
+from truefit.params import Export
 from truefit.training import main_metric
 
 SHIPS, CHANGES, LOSES = "yes", "no, changes too much", "no, loses too much"

@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator
 
 from truefit import figures, project
 from truefit.bundle import open_session, run_session
+from truefit.case import Case
 from truefit.digits import significant, to_spread
 from truefit.export.models import to_onnx
 from truefit.export.parity import difference, straddling_rows
-from truefit.metrics import AT_ONCE, LABELS, metrics_of, predictions, truth
-from truefit.params import Case
+from truefit.metrics import AT_ONCE, LABELS, predictions, truth
 from truefit.training import main_metric
 
 BENCHMARK = ("benchmarks", "compression.json")
@@ -175,7 +175,7 @@ def _resampled(
     metric: str, y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case
 ) -> np.ndarray:
     """One metric for every resample; see `truefit.metrics.resample`."""
-    actual, score, rows = truth(y, case), metrics_of(case)[metric], max(1, AT_ONCE // len(y))
+    actual, score, rows = truth(y, case), case.metrics[metric], max(1, AT_ONCE // len(y))
     parts = [weights[first : first + rows] for first in range(0, len(weights), rows)]
     return np.concatenate([score(actual, p, part.astype(float)) for part in parts])
 
@@ -239,6 +239,4 @@ def at_most(change: float, case: Case) -> str:
         return "none"
     if change < 1e-4:
         return f"below {10.0 ** np.ceil(np.log10(change)):.0e}"
-    if case.task == "classification":
-        return significant(change, 2)
-    return f"{significant(100 * change, 2)} %"
+    return case.change_label(change)

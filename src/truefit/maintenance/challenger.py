@@ -9,10 +9,10 @@ import pandas as pd
 from scipy.stats import norm
 from sklearn.base import BaseEstimator
 
+from truefit.case import Case
 from truefit.digits import significant
 from truefit.evaluation import bootstrap_weights, check_behaviour, differences, intervals, judge
 from truefit.metrics import LABELS, predictions
-from truefit.params import Case
 from truefit.training import build, main_metric
 
 CHAMPION, CHALLENGER, DUMMY = "champion", "challenger", "dummy"

@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 
 from truefit import figures
+from truefit.case import Case
 from truefit.data_prep.clean import clean
 from truefit.digits import number, significant, to_spread
 from truefit.evaluation import bootstrap_weights
@@ -25,7 +26,7 @@ from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, resample, sco
 from truefit.monitoring.rules import lit
 from truefit.monitoring.statistics import compare_means, compare_values, false_discovery
 from truefit.monitoring.traffic import has_label, in_windows
-from truefit.params import Case, Rule
+from truefit.params import Rule
 from truefit.training import deal, main_metric
 
 LEAST_TO_LEARN = 20  # rows
@@ -71,7 +72,7 @@ class History:
         """
         for start in range(len(self.names) - 1, self.first, -1):
             rows = self.rows[self.windows >= start]
-            if case.task == "regression" or _least_class(rows, case) >= LEAST_OF_A_CLASS:
+            if not case.lacks_rows(rows[case.target], LEAST_OF_A_CLASS):
                 return start
         return self.first
 
@@ -135,14 +136,9 @@ def _too_few(live: pd.DataFrame, case: Case, least_rows: int) -> str:
     if n < least_rows:
         some = "only one live row has" if n == 1 else f"only {n} live rows have"
         return f"{some if n else 'no live row has'} a label"
-    if case.task == "classification" and (least := _least_class(live, case)) < LEAST_OF_A_CLASS:
-        return f"of the {n:,} live rows with a label, {least} are of the rarer class"
+    if why := case.lacks_rows(live[case.target], LEAST_OF_A_CLASS):
+        return f"of the {n:,} live rows with a label, {why}"
     return ""
-
-
-def _least_class(rows: pd.DataFrame, case: Case) -> int:
-    positive = int((rows[case.target] == case.positive).sum())
-    return min(positive, len(rows) - positive)
 
 
 def _in_windows(
@@ -243,9 +239,8 @@ class Bench:
     def can_learn(self, span: tuple[int, int]) -> bool:
         """Whether a span has rows enough, of both classes where there are classes."""
         rows = self.history.to_learn(span)
-        if self.case.task == "classification":
-            return _least_class(rows, self.case) >= max(LEAST_OF_A_CLASS, self.folds)
-        return len(rows) >= LEAST_TO_LEARN
+        lacking = self.case.lacks_rows(rows[self.case.target], max(LEAST_OF_A_CLASS, self.folds))
+        return len(rows) >= LEAST_TO_LEARN and not lacking
 
     def fitted(self, span: tuple[int, int]) -> BaseEstimator:
         """The model, fitted on the windows of a span."""
@@ -280,9 +275,8 @@ class Bench:
 
 
 def signed_errors(y: pd.Series, p: np.ndarray, case: Case) -> np.ndarray:
-    """How far each truth lies above its prediction, of the logarithm where that is learned."""
-    actual = truth(y, case)
-    return np.log(actual / p) if case.log_target else actual - p
+    """How far each truth lies above its prediction; see `truefit.case.Case.errors`."""
+    return case.errors(truth(y, case), p)
 
 
 @dataclass(frozen=True)
@@ -312,7 +306,8 @@ def follow(policy: Policy, bench: Bench, *, false_alarms: float) -> Replayed:
         if policy.rule is not None and now > since:
             y, p = history.live[case.target], bench.predictions(span)
             off = [signed_errors(y[place == w], p[place == w], case) for w in range(since, now)]
-            usual, unit = bench.out_of_fold_errors(span), bias_unit(history.to_learn(span), case)
+            usual = bench.out_of_fold_errors(span)
+            unit = case.error_unit(history.to_learn(span)[case.target])
             due = bias_is_red(off, usual, policy.rule, unit=unit, false_alarms=false_alarms)
         newer = history.newest(policy.newest, now)
         if due and bench.can_learn(newer):
@@ -320,13 +315,6 @@ def follow(policy: Policy, bench: Bench, *, false_alarms: float) -> Replayed:
             retrained.append(now)
         found[place == now] = bench.predictions(span)[place == now]
     return Replayed(found, retrained)
-
-
-def bias_unit(rows: pd.DataFrame, case: Case) -> float:
-    """The unit of a bias: a logarithm and a probability need none, another target its spread."""
-    if case.log_target or case.task == "classification":
-        return 1.0
-    return float(rows[case.target].std()) or 1.0
 
 
 def bias_is_red(

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from truefit.digits import number, significant
+from truefit.case import Case
+from truefit.digits import percent, significant
 from truefit.monitoring import statistics as st
 from truefit.monitoring.traffic import Baseline, Traffic
-from truefit.params import Case
 
 # By unit: another that the same thing is told in, and the factor from the one to the other.
 OTHER_UNITS = {
@@ -54,14 +54,12 @@ def tell(
     return SENTENCES[rule](subject, found, case), False
 
 
-def _share(value: float) -> str:
-    return f"{number(100 * value, '.1f' if 0 < value < 0.1 else '.0f')} %"
-
-
 def _missing(subject: str, found: st.Compared) -> tuple[str, bool]:
     if found.value == 1:
         return f"{subject} has gone missing: it is empty in every row", True
-    said = f"{subject} is empty in {_share(found.value)} of the rows, usually {_share(found.usual)}"
+    said = (
+        f"{subject} is empty in {percent(found.value)} of the rows, usually {percent(found.usual)}"
+    )
     return said, found.value > found.usual
 
 
@@ -71,9 +69,8 @@ def _unseen(
     (column,) = (c for c in baseline.bundle.inputs if c.name == subject)
     values, usual = window.rows[subject], baseline.rows[subject]
     new = values[st.unseen(column, values)].value_counts().index[0]
-    said = (
-        f"{subject} holds categories that training did not see in {_share(found.value)} of the rows"
-    )
+    where = f"{percent(found.value)} of the rows"
+    said = f"{subject} holds categories that training did not see in {where}"
     if old := _renamed(values, usual, new):
         return f"{subject}: {old!r} has probably been renamed {new!r}", True
     return f"{said}, {new!r} most often", False
@@ -136,15 +133,15 @@ def _alike(usual: pd.Series, values: pd.Series) -> bool:
 
 def _out_of_range(subject: str, found: st.Compared, case: Case) -> str:
     return (
-        f"{subject} lies outside its range in training in {_share(found.value)} of the rows, "
-        f"usually {_share(found.usual)}"
+        f"{subject} lies outside its range in training in {percent(found.value)} of the rows, "
+        f"usually {percent(found.usual)}"
     )
 
 
 def _unlike(subject: str, found: st.Compared, case: Case) -> str:
     return (
-        f"{_share(found.value)} of the rows are unlike any in training, "
-        f"usually {_share(found.usual)}"
+        f"{percent(found.value)} of the rows are unlike any in training, "
+        f"usually {percent(found.usual)}"
     )
 
 
@@ -155,37 +152,27 @@ def _predictions(subject: str, found: st.Compared, case: Case) -> str:
 
 
 def _target(subject: str, found: st.Compared, case: Case) -> str:
-    if case.positive:
-        return f"the share of {case.positive!r} in {subject} is not the usual one"
-    way = "higher" if found.value > found.usual else "lower"
-    middle, usual = significant(found.value), significant(found.usual)
-    return f"{subject} is {way}: its median is {middle}, usually {usual}"
+    return case.shifted_words(subject, found.value, found.usual)
 
 
 def _bias(subject: str, found: st.Compared, case: Case) -> str:
-    off = found.value - found.usual
-    way = "higher" if off > 0 else "lower"
-    if case.log_target:
-        return f"{subject} is {_share(abs(np.expm1(off)))} {way} than predicted"
-    if case.positive:
-        return f"{case.positive!r} is {way} by {_share(abs(off))} of the rows than predicted"
-    return f"{subject} is {significant(abs(off))} {way} than predicted"
+    return case.bias_words(subject, found.value - found.usual)
 
 
 def _error(subject: str, found: st.Compared, case: Case) -> str:
-    return f"predictions of {subject} miss by {_share(found.effect)} more than usual"
+    return f"predictions of {subject} miss by {percent(found.effect)} more than usual"
 
 
 def _coverage(subject: str, found: st.Compared, case: Case) -> str:
     return (
-        f"{_share(found.value)} of {subject} lie outside their interval, usually "
-        f"{_share(found.usual)}"
+        f"{percent(found.value)} of {subject} lie outside their interval, usually "
+        f"{percent(found.usual)}"
     )
 
 
 def _ranking(subject: str, found: st.Compared, case: Case) -> tuple[str, bool]:
     value, usual = significant(found.value, 2), significant(found.usual, 2)
-    what = "twice the ROC AUC less 1" if case.positive else "their rank correlation"
+    what = "twice the ROC AUC less 1" if case.ranks_classes else "their rank correlation"
     if found.value <= MOST_LOST:
         return (
             f"{subject} has next to nothing to do with the predictions ({what} is {value}, usually "

@@ -15,9 +15,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import roc_auc_score
 
 from truefit.bundle import Bundle
+from truefit.case import Case
 from truefit.metrics import truth
 from truefit.monitoring.traffic import Traffic, errors, model_rows
-from truefit.params import Case
 
 LEAST_LABELS = 2  # for an interval
 
@@ -28,8 +28,7 @@ def losses(traffic: Traffic, case: Case) -> pd.Series:
     The absolute error (of the logarithm where the model learns that) or, in a classification, the
     squared error of the probability, whose mean is the Brier score.
     """
-    off = errors(traffic, case)
-    return off**2 if case.positive else off.abs()
+    return case.losses(errors(traffic, case))
 
 
 # Classes: the probabilities themselves say how often they will be wrong.

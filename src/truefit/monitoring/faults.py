@@ -11,14 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from truefit.bundle import Column
+from truefit.case import Case
+from truefit.manifest import Column
 from truefit.monitoring import statistics as st
 from truefit.monitoring.diagnosis import BY_THOUSANDS, OTHER_UNITS
 from truefit.monitoring.traffic import Baseline, Traffic
-from truefit.params import Case
 
-HIGHER = 0.1  # by which a target rises, as a share of it
-MORE = 0.2  # of the rows turned positive, in a classification
 RENAMED = " (new name)"
 
 
@@ -71,9 +69,9 @@ def plant(
     """
     columns = sorted(baseline.columns(baseline.held), key=lambda c: -c.influence)
     yield from _in_columns(columns, baseline, case, draw)
-    up = f"{case.target} {case.positive} in {100 * MORE:.0f} % more rows" if case.positive else None
-    name = up or f"{case.target} {100 * HIGHER:.0f} % higher"
-    yield Fault(name, "bias", case.target, _level_up(draw(name), case))
+    name = case.raised_words
+    window = draw(name)
+    yield Fault(name, "bias", case.target, replace(window, truth=case.raised(window.truth)))
     name = f"{case.target} mixed up"
     window = draw(name)
     mixed = pd.Series(rng.permutation(window.truth.to_numpy()), name=window.truth.name)
@@ -135,17 +133,6 @@ def _changed(baseline: Baseline, window: Traffic, column: str, values: pd.Series
     rows = window.rows.copy()
     rows[column] = values
     answers = pd.DataFrame({"score": baseline.bundle.score(rows)})
-    if ends := baseline.bundle.interval(answers["score"]):
+    if ends := baseline.bundle.manifest.ends(answers["score"]):
         answers["low"], answers["high"] = ends
     return replace(window, rows=rows, answers=answers)
-
-
-def _level_up(window: Traffic, case: Case) -> Traffic:
-    """Every target higher, or more positives: as many as make up that share of the rows."""
-    truth = window.truth.copy()
-    if case.positive:
-        zeros = np.flatnonzero(truth == 0)
-        truth.iloc[zeros[: round(MORE * len(truth))]] = 1.0
-    else:
-        truth += HIGHER * truth.abs()
-    return replace(window, truth=truth)

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 
 from truefit.bundle import Bundle
-from truefit.data_prep.read import EXACT_IN_FLOAT, NUMBER, read_table
+from truefit.case import ABSENT, Case
+from truefit.data_prep.read import EXACT_IN_FLOAT, read_table
 from truefit.monitoring.traffic import Traffic
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
 from truefit.serving.request_log import PAUSE, SCHEMA
 
@@ -176,10 +176,7 @@ class _Gathered:
     def __init__(self, bundle: Bundle, case: Case):
         self._bundle, self._case = bundle, case
         self._inputs = {column.name: column for column in bundle.inputs}
-        self._answer = "probability" if bundle.manifest.classes else "prediction"
-        self._outputs = {self._answer: "score"}
-        if not bundle.manifest.classes and bundle.manifest.interval:
-            self._outputs |= {"low": "low", "high": "high"}
+        self._answer, self._outputs = bundle.manifest.output, bundle.manifest.logged
         self.days: list[_Day] = []
         self.notes: list[str] = []
 
@@ -507,10 +504,8 @@ def read_labels(path: Path, bundle: Bundle, case: Case) -> Labels:
         If the file is not such a table, or a label is none.
     """
     source, target, id = Path(path), case.target, bundle.manifest.id
-    rules = Case(
-        table=str(source), target=target, task=case.task, positive=case.positive,
-        separator=case.separator, missing=case.missing,
-    )  # fmt: skip
+    plain = {"id": None, "codes": [], "ordinal": [], "absent": []}
+    rules = case.model_copy(update={"table": str(source), **plain})
     frame = read_table(source, rules, texts=[*([id] if id else []), *BY_REQUEST])
     by = next((n for n in ([id] if id else [], [*BY_REQUEST]) if n and {*n} <= {*frame}), None)
     if by is None:
@@ -526,25 +521,18 @@ def read_labels(path: Path, bundle: Bundle, case: Case) -> Labels:
                 "number of a row in its request, from 1"
             )
     names = frame[by[0]].str.cat([frame[c] for c in by[1:]], sep="/")
-    values = _numbers(frame[target], source, case, bundle.manifest.classes)
+    values = _numbers(frame[target], source, case, bundle.manifest.decision["classes"])
     return _settled(str(source), by[0], values.set_axis(names))
 
 
 def _numbers(labels: pd.Series, source: Path, case: Case, classes: tuple | None) -> pd.Series:
     """Labels as numbers, or an InputError for the first that is none."""
-    if classes:
-        wrong, must = ~labels.isin(classes), f"be {' or '.join(classes)}"
-    elif not pd.api.types.is_numeric_dtype(labels):
-        wrong, must = ~labels.str.lstrip().str.fullmatch(NUMBER).eq(True), "be a number"
-    else:
-        wrong, must = (labels <= 0) & case.log_target, "be above 0"
+    wrong, must = case.label_fault(labels, classes or ())
     for at in np.flatnonzero(wrong & labels.notna()):
         value = labels.iloc[at]
         said = repr(value) if isinstance(value, str) else f"{value:g}"
         raise InputError(f"{source}: {case.target} is {said} in row {at + 1}, and must {must}")
-    if classes:
-        return (labels == case.positive).where(labels.notna()).astype("float64")
-    return labels.astype("float64")
+    return case.truth(labels).where(labels.notna())
 
 
 def _settled(source: str, by: str, values: pd.Series) -> Labels:

@@ -8,9 +8,9 @@ from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import PercentFormatter
 
 from truefit import figures
+from truefit.case import Case
 from truefit.digits import number, significant
 from truefit.monitoring.rules import LIGHTS
-from truefit.params import Case
 
 # With a sign in each, for those who cannot tell the colours apart.
 COLOURS = {"green": "#7FCDB0", "amber": "#F0B840", "red": figures.ORANGE, "": "#EEEEEE"}
@@ -232,7 +232,7 @@ def plot_labels(findings: pd.DataFrame, windows: Sequence[str], case: Case) -> N
     """What the labels say of each window: bias, error, and coverage or ranking."""
     titles = {
         "bias": "Mean error: bias",
-        "error": "Brier score" if case.positive else "Mean absolute error",
+        "error": case.loss_words[0].upper() + case.loss_words[1:],
         "coverage": "Outside the interval",
         "ranking": "Order of the truths",
     }

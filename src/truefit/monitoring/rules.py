@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from truefit.case import Case
 from truefit.monitoring import diagnosis
 from truefit.monitoring import statistics as st
 from truefit.monitoring.traffic import Baseline, Traffic, errors
-from truefit.params import Case, Monitoring, Rule
+from truefit.params import Monitoring, Rule
 
 GROUPS = {
     "inputs": ("missing", "unseen", "out_of_range", "drift", "unlike"),
@@ -277,20 +278,20 @@ def _ask_labels(
     if n < settings.least_rows:
         return
     usual, off = (errors(t, case).to_numpy() for t in (held, window))
-    _, compared = st.compare_values(_labels(held, case), _labels(window, case))
+    _, compared = st.compare_values(case.labels(held.truth), case.labels(window.truth))
     yield _Asked(name, "target", subject, n, compared)
     compared = st.compare_means(usual, off)
-    compared = compared._replace(effect=compared.effect / _unit(held, case))
+    compared = compared._replace(effect=compared.effect / case.error_unit(held.truth))
     yield _Asked(name, "bias", subject, n, compared)
-    losses = [e**2 if case.positive else np.abs(e) for e in (usual, off)]
+    losses = [case.losses(e) for e in (usual, off)]
     compared = st.compare_means(*losses, larger=True)
     # A model that makes no errors to speak of would be red for a difference of rounding.
-    growth = compared.effect / max(compared.usual, NO_ERROR * _unit(held, case))
+    growth = compared.effect / max(compared.usual, NO_ERROR * case.error_unit(held.truth))
     yield _Asked(name, "error", subject, n, compared._replace(effect=growth))
     if "low" in window.answers:
         yield _shares(name, "coverage", subject, _outside(window), _outside(held))
     pairs = [(t.truth.to_numpy(), t.answers["score"].to_numpy()) for t in (held, window)]
-    compared = st.compare_ranking(*pairs, classes=bool(case.positive))
+    compared = st.compare_ranking(*pairs, classes=case.ranks_classes)
     yield _Asked(name, "ranking", subject, n, compared)
 
 
@@ -318,17 +319,6 @@ def _is_unseen(column, values: pd.Series) -> np.ndarray:
 def _outside(traffic: Traffic) -> np.ndarray:
     low, high = traffic.answers["low"], traffic.answers["high"]
     return ((traffic.truth < low) | (traffic.truth > high)).to_numpy()
-
-
-def _labels(traffic: Traffic, case: Case) -> pd.Series:
-    return traffic.truth.map({1.0: "yes", 0.0: "no"}) if case.positive else traffic.truth
-
-
-def _unit(held: Traffic, case: Case) -> float:
-    """The unit of a bias: a logarithm and a probability need none, another target its spread."""
-    if case.log_target or case.positive:
-        return 1.0
-    return float(held.truth.std()) or 1.0
 
 
 # What becomes of the answers
@@ -389,7 +379,7 @@ def _most_telling(asked: _Asked, baseline: Baseline, window: Traffic, case: Case
     if rule == "predictions":
         return _furthest(baseline.held.answers["score"], window.answers["score"])
     if rule == "target":
-        return _furthest(_labels(baseline.held, case), _labels(window, case))
+        return _furthest(case.labels(baseline.held.truth), case.labels(window.truth))
     if rule == "coverage":
         return np.flatnonzero(_outside(window))
     off = errors(window, case)

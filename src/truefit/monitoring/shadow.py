@@ -1,11 +1,10 @@
 """A challenger that scored the live rows in the shadow of the model, now that labels have come."""
 
-import numpy as np
 import pandas as pd
 
+from truefit.case import Case
 from truefit.evaluation import bootstrap_weights, differences
 from truefit.monitoring.traffic import Traffic
-from truefit.params import Case
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -40,10 +39,9 @@ def challenger_gain(
         return None
     both = (shadow.notna() & traffic.truth.notna()).to_numpy()
     truth = traffic.truth[both]
-    if len(truth) < 2 or (case.positive and truth.nunique() < 2):
+    if len(truth) < 2 or case.lacks_rows(case.as_target(truth), 1):
         return None
-    if case.positive:
-        truth = pd.Series(np.where(truth == 1, case.positive, f"not {case.positive}"))
+    truth = case.as_target(truth)
     scores = {CHAMPION: traffic.answers["score"][both], CHALLENGER: shadow[both]}
     predicted = {name: score.to_numpy() for name, score in scores.items()}
     weights = bootstrap_weights(len(truth), resamples, seed)

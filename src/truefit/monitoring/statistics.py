@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from truefit.bundle import Column
+from truefit.manifest import Column
 
 FEW_VALUES = 10  # up to which a column of numbers is compared value by value
 LEAST_EXPECTED = 5  # rows of a category in a window, for the chi-squared distribution to hold

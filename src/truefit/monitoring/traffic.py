@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from truefit.bundle import Bundle
+from truefit.case import ABSENT, Case
 from truefit.metrics import truth
 from truefit.monitoring.density import UsualRows, fit_usual
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
 NO_LIVE_ROWS = (
@@ -160,8 +160,7 @@ def replay(
 
 def has_label(frame: pd.DataFrame, case: Case) -> pd.Series:
     """Which rows have a target that a prediction can be compared with."""
-    known = frame[case.target].notna()
-    return known & (frame[case.target] > 0) if case.log_target else known
+    return case.has_label(frame[case.target])
 
 
 def in_windows(frame: pd.DataFrame, case: Case, window_rows: int) -> tuple[pd.DataFrame, pd.Series]:
@@ -177,7 +176,7 @@ def answered(bundle: Bundle, case: Case, frame: pd.DataFrame, windows: pd.Series
     """Rows of a prepared table with the model's answers."""
     frame = frame.reset_index(drop=True)
     answers = pd.DataFrame({"score": bundle.score(frame) if len(frame) else np.empty(0)})
-    if not bundle.manifest.classes and (ends := bundle.interval(answers["score"])):
+    if ends := bundle.manifest.ends(answers["score"]):
         answers["low"], answers["high"] = ends
     known = has_label(frame, case)
     actual = pd.Series(np.nan, index=frame.index)
@@ -200,10 +199,7 @@ def errors(traffic: Traffic, case: Case) -> pd.Series:
     The logarithm of their ratio where the model learns the logarithm of the target, else their
     difference; in a classification the difference of truth (1 or 0) and probability.
     """
-    actual, said = traffic.truth, traffic.answers["score"]
-    if case.log_target:
-        return np.log(actual / said)
-    return actual - said
+    return case.errors(traffic.truth, traffic.answers["score"])
 
 
 def clock_columns(case: Case) -> frozenset[str]:

@@ -42,7 +42,7 @@ class Pair:
             for place, column in zip(self._places, challenger.bundle.inputs, strict=True)
             if champion.bundle.inputs[place].nullable and not column.nullable
         ]
-        self.found = Comparison(bool(champion.manifest.classes))
+        self.found = Comparison("probability" in champion.manifest.datatypes)
 
     def challenge(self, columns: Sequence[Sequence], n: int) -> Answers:
         """What the challenger says to columns in the order of the champion's inputs.
@@ -66,13 +66,13 @@ def _misfit(champion: Served, challenger: Served) -> str | None:
         names = sorted({name for name, _ in known ^ taken})
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return f"it takes other inputs than the champion: {', '.join(names[:3])}{more}"
-    if (own.task, own.target.name) != (other.task, other.target.name):
+    if type(own) is not type(other) or own.target.name != other.target.name:
         return f"it predicts {other.target.name}, and the champion {own.target.name}"
     if own.target.unit != other.target.unit:
         return f"it predicts in {other.target.unit!r}, and the champion in {own.target.unit!r}"
-    if {*(own.classes or ())} != {*(other.classes or ())} or own.positive != other.positive:
+    if not own.fits(other):
         return "it knows other classes than the champion, or looks for another one"
-    if bool(own.interval) != bool(other.interval):
+    if own.datatypes != other.datatypes:
         return "one of them states an interval around its predictions, and the other does not"
     return None
 

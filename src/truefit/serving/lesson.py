@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from truefit import figures
-from truefit.bundle import LARGEST, Bundle, Column
+from truefit.bundle import LARGEST, Bundle
+from truefit.case import ABSENT
 from truefit.digits import number, significant
-from truefit.params import ABSENT
+from truefit.manifest import Column
 from truefit.project import InputError
 
 # What differs from run to run, or from processor to processor, where nobody has changed anything.

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from truefit.bundle import Column
+from truefit.manifest import Column
 from truefit.project import InputError
 from truefit.serving.limits import check_values
 from truefit.serving.problems import Problem, shown

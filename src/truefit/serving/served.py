@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from truefit.bundle import LARGEST, Bundle, Column
+from truefit.bundle import LARGEST, Bundle
+from truefit.manifest import Column, Interval
 from truefit.project import InputError
 from truefit.serving.problems import Problem, shown
 from truefit.serving.records import Records
@@ -115,7 +116,7 @@ class Served:
         scores = self.bundle.score(feed)
         if not isfinite(scores.sum()):
             _refuse_infinite(scores)
-        return Answers(self._outputs(scores), scores, unlike)
+        return Answers(self.manifest.answers(scores), scores, unlike)
 
     def _look_at_texts(self, column: Column, values: Sequence) -> list[Unlike]:
         seen = self._seen[column.name]
@@ -128,33 +129,10 @@ class Served:
         odd = [row for row, value in enumerate(values) if value and value not in seen]
         return [Unlike(column, "unseen", odd, [values[row] for row in odd])] if odd else []
 
-    def _outputs(self, scores: np.ndarray) -> dict[str, list]:
-        listed = scores.tolist()
-        if self.manifest.classes:
-            called = [self.bundle.called(p) for p in listed]
-            return {"prediction": called, "probability": listed}
-        if ends := self.bundle.interval(scores):
-            low, high = ends
-            return {"prediction": listed, "low": low.tolist(), "high": high.tolist()}
-        return {"prediction": listed}
-
     def predictions(self, answers: Answers, ids: list | None, some: slice) -> list[dict]:
         """The answers to some of the rows, row by row, as the API gives them."""
         outputs = {name: values[some] for name, values in answers.outputs.items()}
-        if classes := self.manifest.classes:
-            positive = self.manifest.positive
-            (other,) = (c for c in classes if c != positive)
-            rows = [
-                {"prediction": c, "probabilities": {positive: p, other: 1 - p}, "warnings": NONE}
-                for c, p in zip(outputs["prediction"], outputs["probability"], strict=True)
-            ]
-        elif "low" in outputs:
-            rows = [
-                {"prediction": p, "low": low, "high": high, "warnings": NONE}
-                for p, low, high in zip(*outputs.values(), strict=True)
-            ]
-        else:
-            rows = [{"prediction": p, "warnings": NONE} for p in outputs["prediction"]]
+        rows = self.manifest.rows(outputs, NONE)
         for unlike in answers.unlike:
             first, end = (bisect_left(unlike.rows, row) for row in (some.start, some.stop))
             for at in range(first, end):
@@ -175,10 +153,7 @@ class Served:
             "about": m.about,
             "task": m.task,
             "target": _known(m.target),
-            "classes": m.classes,
-            "positive": m.positive,
-            "threshold": m.threshold,
-            "interval": _known(m.interval) if m.interval else None,
+            **{k: _known(v) if isinstance(v, Interval) else v for k, v in m.decision.items()},
             "id": m.id,
             "model": m.model,
             "version": self.version,

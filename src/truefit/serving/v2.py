@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from truefit.bundle import Column
+from truefit.manifest import Column
 from truefit.serving.limits import Size, check_values
 from truefit.serving.problems import Problem, shown
 from truefit.serving.records import WORDS, lax, not_json, repeated_key, too_many, unreadable
@@ -204,10 +204,7 @@ def _check_whole(column: Column, tensor: Tensor, values: list) -> None:
 
 def outputs_of(served: Served) -> dict[str, str]:
     """The names of a model's outputs, with their datatypes."""
-    if served.manifest.classes:
-        return {"prediction": "BYTES", "probability": "FP64"}
-    names = ("prediction", "low", "high") if served.manifest.interval else ("prediction",)
-    return dict.fromkeys(names, "FP64")
+    return served.manifest.datatypes
 
 
 def response(

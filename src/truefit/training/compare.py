@@ -2,22 +2,25 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import singledispatch
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
-from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from truefit import figures
+from truefit.case import Case
 from truefit.digits import agreed, significant, to_spread
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, scores, truth
-from truefit.params import Case, Training
+from truefit.params import Training
+from truefit.task import BinaryClassification
 from truefit.training.recalibrated import Recalibrated, fit_recalibration
 from truefit.training.search import ALL_ROWS, Found, Task, built, deal, main_metric
-from truefit.training.shelf import BLEND, on_scale, unwrap
+from truefit.training.shelf import BLEND, unwrap, with_target_scale
 
 # What the others are measured by, and no part of a blend: the one knows nothing, the other has no
 # penalty, and goes astray beyond the range that it has seen.
@@ -59,8 +62,8 @@ def out_of_fold(
             table.loc[rows, name] = found[Task(name, fold)].held
         if blended:
             weights = _weights(found, train, case, settings, fold)
-            parts = [w * _to_scale(table.loc[rows, n], case) for n, w in weights.items()]
-            table.loc[rows, BLEND] = _from_scale(sum(parts), case)
+            parts = [w * case.learned(np.asarray(table.loc[rows, n])) for n, w in weights.items()]
+            table.loc[rows, BLEND] = case.unlearned(sum(parts))
     return table
 
 
@@ -96,8 +99,8 @@ def _weights(
     outer = deal(train[case.target], case, folds=settings.folds, seed=settings.seed)
     rows = outer[fold - 1][0] if fold != ALL_ROWS else np.arange(len(train))
     actual = truth(train[case.target].iloc[rows], case)
-    target = np.log(actual) if case.log_target else actual
-    seen = {n: _to_scale(found[Task(n, fold)].inner, case) for n in names}
+    target = case.learned(actual)
+    seen = {n: case.learned(found[Task(n, fold)].inner) for n in names}
     while True:
         weights, _ = nnls(np.column_stack(list(seen.values())), target)
         share = dict(zip(seen, weights / max(weights.sum(), 1e-12), strict=True))
@@ -111,14 +114,6 @@ def _weights(
     return {members[0]: round(1 - sum(rounded.values()), 3), **rounded}
 
 
-def _to_scale(p, case: Case) -> np.ndarray:
-    return np.log(np.asarray(p)) if case.log_target else np.asarray(p)
-
-
-def _from_scale(values: np.ndarray, case: Case) -> np.ndarray:
-    return np.exp(values) if case.log_target else values
-
-
 def build_blend(
     weights: Mapping[str, float],
     found: Mapping[Task, Found],
@@ -130,11 +125,8 @@ def build_blend(
     members = []
     for name in weights:
         model = built(name, train, case, found[Task(name, ALL_ROWS)].params, settings)
-        members.append((name, model.regressor if case.task == "regression" else model))
-    kind, more = VotingRegressor, {}
-    if case.task == "classification":
-        kind, more = VotingClassifier, {"voting": "soft"}
-    return on_scale(kind(members, weights=list(weights.values()), **more), case)
+        members.append((name, getattr(model, "regressor", model)))
+    return with_target_scale(case.voting(members, list(weights.values())), case)
 
 
 def final_models(
@@ -171,14 +163,23 @@ def fit_all(
     X, y = train.drop(columns=case.target), train[case.target]
     fitted = {}
     for name, model in models.items():
-        if case.task == "classification":
-            line = fit_recalibration(y, oof[name].to_numpy(), case)
-            model = Recalibrated(model, line.slope, line.intercept, case.positive)
+        model = _put_right(case, model, y, oof[name].to_numpy())
         with warnings.catch_warnings():
             # The network stops after a fixed number of steps on purpose: early is a penalty, too.
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted[name] = clone(model).fit(X, y)
     return fitted
+
+
+@singledispatch
+def _put_right(case: Case, model: BaseEstimator, y: pd.Series, p: np.ndarray) -> BaseEstimator:
+    return model
+
+
+@_put_right.register
+def _(case: BinaryClassification, model: BaseEstimator, y: pd.Series, p: np.ndarray):
+    line = fit_recalibration(y, p, case)
+    return Recalibrated(model, line.slope, line.intercept, case.positive)
 
 
 def fold_scores(oof: pd.DataFrame, train: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -272,7 +273,7 @@ def one_standard_error(results: pd.DataFrame, board: pd.DataFrame, case: Case, o
 def winner_of(results: pd.DataFrame, board: pd.DataFrame, case: Case, settings: Training) -> str:
     """The candidate to use, as the step's parameter ``choose`` says."""
     if settings.choose == "simplest":
-        return one_standard_error(results, board, case, getattr(settings, case.task))
+        return one_standard_error(results, board, case, getattr(settings, case.shelf))
     return best(board)
 
 
@@ -290,17 +291,16 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
     if not isinstance(pipeline, Pipeline) or not hasattr(pipeline[-1], "coef_"):
         return pd.DataFrame(columns=["weight"])
     weights = np.ravel(pipeline[-1].coef_)
-    if case.task == "regression":
+    if isinstance(model, TransformedTargetRegressor):
         weights = weights * model.transformer_.scale_
     elif isinstance(model, Recalibrated):
         weights = weights * model.slope
-    if case.task == "classification" and list(model.classes_).index(case.positive) == 0:
-        weights = -weights  # scikit-learn counts towards its second class
+    weights = weights * case.direction(model)  # scikit-learn counts towards its second class
     # Without the kind in front of it a name may stand twice: home_rent, and rent as a home.
     names = [n.partition("__")[2] for n in pipeline[0].get_feature_names_out()]
     found = pd.DataFrame({"weight": weights}, index=names)
     found.insert(0, "step", _steps(pipeline[0], case))
-    if case.log_target or case.task == "classification":
+    if case.scale.multiplies:
         found["factor"] = np.exp(found["weight"])
     order = np.lexsort((found.index, -agreed(found["weight"].abs())))
     return found.iloc[order]

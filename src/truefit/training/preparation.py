@@ -24,8 +24,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from truefit import expressions
+from truefit.case import ABSENT, Case
 from truefit.data_prep.clean import column_roles
-from truefit.params import ABSENT, Case
 from truefit.project import InputError
 
 MISSING, RARE = "missing", "rare"

@@ -8,11 +8,9 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from truefit.case import Case
 from truefit.metrics import truth
-from truefit.params import Case
-
-LEAST = 1e-6  # no probability is nearer to 0 or 1, where its logarithm would be infinite
-
+from truefit.scales import LOG_ODDS
 
 # So weak that it decides only where the data do not: a class that is missing, or one probability.
 PENALTY = 1e-4
@@ -23,12 +21,6 @@ class Recalibration(NamedTuple):
 
     slope: float
     intercept: float
-
-
-def log_odds(p: np.ndarray) -> np.ndarray:
-    """The log-odds of probabilities, kept off 0 and 1."""
-    clipped = np.clip(np.asarray(p, dtype=float), LEAST, 1 - LEAST)
-    return np.log(clipped / (1 - clipped))
 
 
 def fit_recalibration(y: pd.Series, p: np.ndarray, case: Case) -> Recalibration:
@@ -53,7 +45,7 @@ def fit_recalibration(y: pd.Series, p: np.ndarray, case: Case) -> Recalibration:
     -------
     Recalibration
     """
-    actual, z = truth(y, case), log_odds(p)
+    actual, z = truth(y, case), LOG_ODDS.to(p)
     slope, intercept = log_odds_lines(actual, z, np.ones((1, len(z))), (1.0, 0.0))[0]
     if slope < 0:
         share = (actual.sum() + 0.5) / (len(actual) + 1)  # off 0 and 1
@@ -72,7 +64,7 @@ def recalibrate(p: np.ndarray, line: Recalibration) -> np.ndarray:
     -------
     ndarray of shape (n_samples,)
     """
-    return expit(line.slope * log_odds(p) + line.intercept)
+    return expit(line.slope * LOG_ODDS.to(p) + line.intercept)
 
 
 def log_odds_lines(

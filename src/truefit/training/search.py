@@ -25,16 +25,15 @@ import numpy as np
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_limits
 
 from truefit import closure, project
-from truefit.metrics import HIGHER_IS_BETTER, LABELS, metrics_of, truth
-from truefit.params import Case, Compute, Space, Training
+from truefit.case import Case
+from truefit.metrics import HIGHER_IS_BETTER, LABELS, truth
+from truefit.params import Compute, Space, Training
 from truefit.project import InputError
-from truefit.training.preparation import Preparation, TargetScale, prepare
-from truefit.training.shelf import OF_PREPARATION, SHELF, build, candidate, estimator
+from truefit.training.preparation import Preparation, prepare
+from truefit.training.shelf import OF_PREPARATION, SHELF, build, candidate, estimator, target_scale
 
 ALL_ROWS = 0  # the number of the fold that holds nothing out
 MOST_ROUNDS = 1000  # of boosting, in a search
@@ -72,15 +71,12 @@ class Found(NamedTuple):
 
 def main_metric(case: Case) -> str:
     """The metric that decides which candidate wins."""
-    if case.task == "classification":
-        return "roc_auc"
-    return "rmse_log" if case.log_target else "rmse"
+    return case.main_metric
 
 
 def deal(y: pd.Series, case: Case, *, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Deal rows into folds: for each the rows to fit and the rows held out, by position."""
-    kind = StratifiedKFold if case.task == "classification" else KFold
-    return list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y))
+    return list(case.folds(y, folds=folds, seed=seed))
 
 
 def search(
@@ -129,7 +125,7 @@ def search(
     bench = _Bench(model, _folds(shared, rows, held, case, settings, seed))
     trials, best, failure = [], None, None
     most = min(settings.trials, settings.fewer_trials.get(model, settings.trials))
-    for params, study, trial in _proposals(model, case.task, space, most, seed):
+    for params, study, trial in _proposals(model, case.shelf, space, most, seed):
         try:
             outcome = bench.score(params, trial)
             state = "pruned" if outcome is None else "complete"
@@ -221,14 +217,14 @@ class _Bench:
 
     def __init__(self, model: str, folds: _Folds):
         self.model, self.folds, self.case = model, folds, folds.case
-        self.candidate = candidate(model, self.case.task)
+        self.candidate = candidate(model, self.case.shelf)
         self.rounds = self.candidate.rounds
         self.sign = -1.0 if main_metric(self.case) in HIGHER_IS_BETTER else 1.0
 
     def score(self, params: Mapping[str, Any], trial: Any) -> tuple | None:
         """The mean error over the folds, all rows predicted, and rounds; None if given up."""
         y, folds = self.folds.y, self.folds.inner
-        metric = metrics_of(self.case)[main_metric(self.case)]
+        metric = self.case.metrics[self.case.main_metric]
         inner, errors, rounds = np.full(len(y), np.nan), [], []
         for step, (fit, held) in enumerate(folds):
             Z, Z_held = self.folds.prepared(step, self.candidate.preparation, params)
@@ -256,22 +252,17 @@ class _Bench:
         return self._predict(fitted, Z_held, scale)
 
     def _estimator(self, params: Mapping[str, Any]) -> BaseEstimator:
-        return estimator(self.model, self.case.task, params, self.folds.settings.seed)
+        return estimator(self.model, self.case.shelf, params, self.folds.settings.seed)
 
     def _predict(self, fitted: BaseEstimator, Z: np.ndarray, scale: Any) -> np.ndarray:
-        if self.case.task == "classification":
-            found = fitted.predict_proba(Z)[:, list(fitted.classes_).index(self.case.positive)]
-        else:
-            found = scale.inverse_transform(np.ravel(fitted.predict(Z)))
+        found = scale.inverse_transform(self.case.answers(fitted, Z))
         # A view of one column, or float32, would be another file than the same numbers read back.
         return _finite(np.array(found, dtype=float))
 
 
 def _scale(y: pd.Series, case: Case) -> BaseEstimator:
-    """The scale on which a model learns; that of classes changes nothing."""
-    if case.task == "classification":
-        return FunctionTransformer()
-    return TargetScale(case.log_target).fit(y.to_numpy())
+    """The scale on which a model learns, fitted."""
+    return target_scale(case).fit(y.to_numpy())
 
 
 def fit_stopping_early(
@@ -470,7 +461,7 @@ def search_all(
         If a name or a space is not known, a feature or the folds do not fit the rows, no candidate
         but the dummy could be fitted, or the machines cannot be reached.
     """
-    check_spaces(names, spaces, case.task)
+    check_spaces(names, spaces, case.shelf)
     if unknown := settings.fewer_trials.keys() - {model for _, model in SHELF}:
         raise InputError(f"params.yaml: fewer_trials names {min(unknown)}, which is no candidate")
     _check_rows(train, case, settings)
@@ -482,7 +473,7 @@ def search_all(
     found = {task: kept.get(task) for task in tasks}
     missing = [task for task in tasks if found[task] is None]
     # One after another what shares its preparation; see `_Folds`.
-    missing.sort(key=lambda task: (task.fold, candidate(task.model, case.task).preparation))
+    missing.sort(key=lambda task: (task.fold, candidate(task.model, case.shelf).preparation))
 
     run = uuid4()
 
@@ -523,10 +514,7 @@ def _attempt(task: Task, *arguments: Any) -> tuple[Task, Found]:
 
 def _check_rows(train: pd.DataFrame, case: Case, settings: Training) -> None:
     """The folds must be dealt so that each has rows, and of a class some in each."""
-    counts = {"rows": len(train)}
-    if case.task == "classification":
-        counts = {f"rows of class {k!r}": n for k, n in train[case.target].value_counts().items()}
-    what, least = min(counts.items(), key=lambda item: item[1])
+    what, least = min(case.counts(train[case.target]).items(), key=lambda item: item[1])
     inside = least - -(-least // settings.folds)  # when the largest outer fold is held out
     if least < settings.folds or inside < settings.inner_folds:
         raise InputError(

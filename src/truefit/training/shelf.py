@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import singledispatch
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -22,12 +23,14 @@ from sklearn.ensemble import (
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBClassifier, XGBRegressor
 
-from truefit.params import Case
+from truefit.case import Case
 from truefit.project import InputError
+from truefit.task import BinaryClassification, Regression
 from truefit.training.neighbours import NeighboursClassifier, NeighboursRegressor
 from truefit.training.preparation import Preparation, TargetScale, prepare
 from truefit.training.recalibrated import Recalibrated
@@ -269,21 +272,40 @@ def build(
     preparation = prepare(
         frame,
         case,
-        kind=candidate(name, case.task).preparation,
+        kind=candidate(name, case.shelf).preparation,
         min_category_rows=min_category_rows,
         seed=seed,
         **own,
     )
-    return on_scale(make_pipeline(preparation, estimator(name, case.task, params, seed)), case)
-
-
-def on_scale(model: BaseEstimator, case: Case) -> BaseEstimator:
-    """A regressor wrapped so that it learns the target on one scale; a classifier as it is."""
-    if case.task == "classification":
-        return model
-    return TransformedTargetRegressor(
-        model, transformer=TargetScale(case.log_target), check_inverse=False
+    return with_target_scale(
+        make_pipeline(preparation, estimator(name, case.shelf, params, seed)), case
     )
+
+
+@singledispatch
+def target_scale(case: Case) -> BaseEstimator:
+    """The scale on which a model learns the target, not yet fitted; that of classes is their own.
+
+    A transformer of arrays of shape (n_samples,), with a way back.
+    """
+    raise NotImplementedError
+
+
+@target_scale.register
+def _(case: Regression) -> BaseEstimator:
+    return TargetScale(case.log_target)
+
+
+@target_scale.register
+def _(case: BinaryClassification) -> BaseEstimator:
+    return FunctionTransformer()
+
+
+def with_target_scale(model: BaseEstimator, case: Case) -> BaseEstimator:
+    """A regressor wrapped so that it learns the target on one scale; a classifier as it is."""
+    if is_classifier(model):
+        return model
+    return TransformedTargetRegressor(model, transformer=target_scale(case), check_inverse=False)
 
 
 def unwrap(model: BaseEstimator) -> BaseEstimator:

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import learning_curve, validation_curve
 
 from truefit import figures, project
+from truefit.case import Case
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, scores
-from truefit.params import Case
 from truefit.training.search import ALL_ROWS, Found, Task, deal, main_metric
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the training rows, in a learning curve
@@ -77,9 +77,9 @@ def _mixed(
     rng, found = np.random.RandomState(seed), []
     for fit, held in dealt:
         order = rng.permutation(fit)
-        if case.task == "classification":
-            classes = y.iloc[order].to_numpy()
-            firsts = [np.flatnonzero(classes == c)[: LEAST_ROWS // 2] for c in y.unique()]
+        if (strata := case.strata(y)) is not None:
+            classes = strata.iloc[order].to_numpy()
+            firsts = [np.flatnonzero(classes == c)[: LEAST_ROWS // 2] for c in strata.unique()]
             lead = np.concatenate(firsts)
             if lead.max() >= int(SHARES[0] * len(order)):
                 order = np.r_[order[lead], np.delete(order, lead)]

@@ -202,7 +202,7 @@ function showClass({ prediction, probabilities }) {
   const { positive, threshold } = about;
   const other = about.classes.find((c) => c !== positive);
   const share = probabilities[positive];
-  // The threshold from which a call costs less than none, as `truefit.params.Case.threshold`.
+  // The threshold from which a call costs less than none; see `truefit.task`.
   const ratio = plain((1 - threshold) / threshold, { maximumFractionDigits: 1 });
   const weighs = ratio === "1" ? "as much as" : `${ratio} times`;
   ui.headline.replaceChildren(prediction,
