@@ -33,7 +33,7 @@ BOOK = new_notebook(
     metadata={"language_info": {"name": "python"}},
 )
 MODEL = '''\
-class Greeting(_Strict):
+class Greeting(Section):
     """Parameters of 09_greeting."""
 
     times: int = Field(ge=1)
@@ -41,7 +41,10 @@ class Greeting(_Strict):
 
 class Params(_Strict):
 '''
-ENTRY = '    "greeting": Step("09", "a kind word", without="nobody to greet"),\n}\n'
+ENTRY = """\
+    Step(number="09", name="greeting", about="a kind word", without="nobody to greet"),
+)
+"""
 STAGE = """\
 stages:
   greeting:
@@ -77,7 +80,7 @@ def recipe(tmp_path_factory):
     replace(code / "params.py", "class Params(_Strict):\n", MODEL)
     field = "    maintenance: Maintenance\n"
     replace(code / "params.py", field, f"{field}    greeting: Greeting\n")
-    replace(code / "steps.py", "\n}\n", f"\n{ENTRY}")
+    replace(code / "steps.py", "\n)\n", f"\n{ENTRY}")
     replace(copy / "dvc.yaml", "stages:\n", STAGE)
     change_params(copy, add_parameters)
     here = environment(PYTHONPATH=str(code.parent))

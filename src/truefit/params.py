@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -29,7 +29,6 @@ from pydantic import (
 
 from truefit import project
 from truefit.project import InputError
-from truefit.steps import STEPS, WITHOUT_CASE
 
 # Names that folders under reports/ and data/ have already.
 RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
@@ -305,7 +304,19 @@ def _meaning(written: str) -> str | float:
         return written
 
 
-class DataPrep(_Strict):
+class Section(_Strict):
+    """Parameters of a step.
+
+    Attributes
+    ----------
+    of_a_case : bool
+        Whether the step is about a case, whose block may have values of its own for them.
+    """
+
+    of_a_case: ClassVar[bool] = True
+
+
+class DataPrep(Section):
     """Parameters of 01_data_prep."""
 
     seed: Seed
@@ -314,14 +325,16 @@ class DataPrep(_Strict):
     noise_columns: int = Field(ge=100)
 
 
-class RegressionMaths(_Strict):
+class RegressionMaths(Section):
     """Parameters of 02_regression_maths."""
+
+    of_a_case: ClassVar[bool] = False
 
     seed: Seed
     resamples: int = Field(ge=20)
 
 
-class Training(_Strict):
+class Training(Section):
     """Parameters of 03_training."""
 
     seed: Seed
@@ -417,7 +430,7 @@ class Compute(_Strict):
         return self
 
 
-class Evaluation(_Strict):
+class Evaluation(Section):
     """Parameters of 04_evaluation."""
 
     seed: Seed
@@ -429,7 +442,7 @@ class Evaluation(_Strict):
     permutations: int = Field(ge=4)
 
 
-class Export(_Strict):
+class Export(Section):
     """Parameters of 05_export."""
 
     seed: Seed
@@ -443,7 +456,7 @@ class Export(_Strict):
     tolerance: float = Field(gt=0)
 
 
-class Serving(_Strict):
+class Serving(Section):
     """Parameters of 06_serving."""
 
     seed: Seed
@@ -489,7 +502,7 @@ class Rules(_Strict):
     ranking: Rule
 
 
-class Monitoring(_Strict):
+class Monitoring(Section):
     """Parameters of 07_monitoring."""
 
     seed: Seed
@@ -504,7 +517,7 @@ class Monitoring(_Strict):
     rules: Rules
 
 
-class Maintenance(_Strict):
+class Maintenance(Section):
     """Parameters of 08_maintenance."""
 
     seed: Seed
@@ -538,8 +551,8 @@ class Params(_Strict):
     @model_validator(mode="after")
     def _quick_fits(self) -> "Params":
         for step in self.quick:
-            if step not in STEPS:
-                raise ValueError(f"quick: {_unknown(step, STEPS, 'step')}")
+            if step not in SECTIONS:
+                raise ValueError(f"quick: {_unknown(step, SECTIONS, 'step')}")
             self.section(step, quick=True)
         return self
 
@@ -584,8 +597,14 @@ class Params(_Strict):
         return _validated(_section_type(name), changed, at) if own or small else getattr(self, name)
 
 
+# The model of each step's section, by the name that both have.
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Params.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
 # The sections whose keys a block may have, too.
-OF_A_CASE = [*(step for step in STEPS if step not in WITHOUT_CASE), "search_spaces"]
+OF_A_CASE = [*(name for name, model in SECTIONS.items() if model.of_a_case), "search_spaces"]
 
 # What the answers of a model are called; no column that it takes may be.
 OUTPUTS = {"prediction", "label", "probability"}
