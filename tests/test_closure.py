@@ -237,7 +237,8 @@ def test_a_stage_that_is_not_current_is_mended_and_the_rest_stays(part, wrong):
     assert changed != DVC_YAML and dependencies.with_stages(changed, ROOT) == DVC_YAML
 
 
-def test_a_stage_that_runs_no_notebook_stays_as_it_was_written():
-    own = "  # Mine.\n  mine:\n    cmd: make mine\n    deps: [a, b]\n\n"
+@pytest.mark.parametrize("command", ["make mine", "truefit run 03_training --case ames -p folds=9"])
+def test_a_stage_that_is_written_by_hand_stays_as_it_is(command):
+    own = f"  # Mine.\n  mine:\n    cmd: {command}\n    deps: [a, b]\n\n"
     text = DVC_YAML.replace("  # Its evidence are tests", f"{own}  # Its evidence are tests")
     assert own in text and dependencies.with_stages(text, ROOT) == text

@@ -18,13 +18,16 @@ from truefit import project
 from truefit.closure import PACKAGE, closure
 from truefit.steps import STEPS, Step
 
-OF_A_STEP = re.compile(r"(?m)^  \w+:\n(?: {4}.*\n)*? {4,6}cmd: truefit run .*\n(?: {4}.*\n)*\n?")
+# A stage as it is written here, be it of a step that has gone.
+OF_A_STEP = re.compile(
+    r"(?m)^  \w+:\n(?: {4}.*\n)*? {4,6}cmd: truefit run \w+(?: --case \S+)?\n(?: {4}.*\n)*\n?"
+)
 # How the files of `truefit.steps` are written in a stage that is made for each case.
 EACH = {"case": "${key}", "table": "${item.table}"}
 
 
 def with_stages(text: str, top: Path) -> str:
-    """A `dvc.yaml` with a stage for each step, and no other that runs a notebook.
+    """A `dvc.yaml` with a stage for each step as it is now.
 
     Parameters
     ----------
