@@ -38,7 +38,7 @@ lock: environment ## write both locks anew from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --constraint requirements.txt \
 		--group pyproject.toml:serve --custom-compile-command "make lock" --output-file deploy/requirements.txt
 
-tidy: environment ## strip outputs from the notebooks, format the code, list it in dvc.yaml
+tidy: environment ## strip outputs from the notebooks, format the code, write its stages into dvc.yaml
 	nbstripout notebooks/*.ipynb
 	python -m truefit.dependencies
 	ruff check --fix

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from truefit import params
-from truefit.notebook import all_runs, notebook_of
 from truefit.notebook.run import pinned_environment
 from truefit.repro import cores
+from truefit.steps import Step, all_runs
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).with_suffix(".json")
@@ -77,11 +77,11 @@ def initialised(target: Path) -> Path:
     return target
 
 
-def as_script(step: str, case: str | None, target: Path) -> Path:
+def as_script(step: Step, case: str | None, target: Path) -> Path:
     """The code of a step's notebook, without papermill, kernel and page, but with its ``await``."""
-    notebook = json.loads((ROOT / "notebooks" / f"{notebook_of(step)}.ipynb").read_text("utf-8"))
+    notebook = json.loads((ROOT / "notebooks" / f"{step.notebook}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    given = params.load().section(step, case).model_dump() | ({"case": case} if case else {})
+    given = params.load().section(step.name, case).model_dump() | ({"case": case} if case else {})
     cells.insert(1, "\n".join(f"{name} = {value!r}" for name, value in given.items()))
     script = target / f"{step}.py"
     code = "\n\n".join(cells)
@@ -101,19 +101,19 @@ def stage_costs(top: Path) -> dict[str, dict[str, float]]:
         chosen = ["--case", case] if case else []
         pairs = []
         for _ in range(ROUNDS):
-            notebook = seconds("truefit", "run", step, *chosen, cwd=top)
+            notebook = seconds("truefit", "run", step.name, *chosen, cwd=top)
             os.environ["TRUEFIT_PROJECT"] = str(top)
             with pinned_environment():
                 plain = seconds(sys.executable, str(script), cwd=top)
             del os.environ["TRUEFIT_PROJECT"]
             pairs.append((notebook, plain))
         notebook, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
-        found[step] = {
+        found[step.name] = {
             "notebook": round(notebook, 2),
             "script": round(plain, 2),
             "added": round(statistics.median(n - p for n, p in pairs), 2),
         }
-        print(f"{step:16} {found[step]}")
+        print(f"{step.name:16} {found[step.name]}")
     return found
 
 

@@ -28,14 +28,14 @@ import pandas as pd
 from conftest import ROOT, SMALLEST, change_params, write_params
 
 from truefit import figures, params, project
-from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
+from truefit.steps import STEPS, step_of
 
 CASE = "any"
 SPACES = {
     "regression": {"ridge": {"alpha": {"low": 0.1, "high": 10}}},
     "classification": {"logistic": {"C": {"low": 0.1, "high": 10}}},
 }
-CASE_STEPS = tuple(step for step in STEPS if step not in WITHOUT_CASE)
+CASE_STEPS = tuple(step.name for step in STEPS if step.of_a_case)
 
 
 class Outcome(NamedTuple):
@@ -157,7 +157,7 @@ def _run_step(step: str) -> Outcome:
     sys.modules["__main__"] = shell.user_module
     shell.displayhook.do_full_cache = False  # it would collect garbage at each reset
     shell.reset(new_session=True, aggressive=False)
-    book = nbformat.read(ROOT / "notebooks" / f"{notebook_of(step)}.ipynb", as_version=4)
+    book = nbformat.read(ROOT / "notebooks" / f"{step_of(step).notebook}.ipynb", as_version=4)
     for number, cell in enumerate(book.cells):
         if cell.cell_type != "code":
             continue

@@ -1,6 +1,7 @@
 """A search that was kept answers only for the code that made it, and dvc.yaml lists what runs."""
 
 import os
+import re
 import subprocess
 import sys
 from shutil import copytree, ignore_patterns
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from truefit import closure, dependencies, training
 from truefit.training.search import OF_OTHERS, OF_THE_CHOICE, search
 
+DVC_YAML = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 SEARCH = "training/search.py"
 DEEP = "data_prep/clean.py"  # search imports the preparation, which imports this
 LOGIC = ('rows[column] = ("category", "")', 'rows[column] = ("dropped", "")')
@@ -215,14 +217,28 @@ def test_what_the_key_of_a_kept_search_leaves_out_is_never_asked_for(asked):
     assert not asked & (OF_OTHERS | OF_THE_CHOICE)
 
 
-def test_dvc_yaml_lists_the_code_that_each_stage_executes():
-    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    assert dependencies.with_code_listed(text, ROOT) == text, "run: make tidy"
+def test_dvc_yaml_has_the_stage_of_each_step_and_the_code_that_it_executes():
+    assert dependencies.with_stages(DVC_YAML, ROOT) == DVC_YAML, "run: make tidy"
 
 
-def test_a_list_that_is_not_current_is_mended_and_the_rest_stays(tmp_path):
-    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
-    wrong = [line for line in lines if "src/truefit/metrics.py" not in line]
-    wrong = "".join(wrong).replace("src/truefit/digits.py", "src/truefit/none.py")
-    assert wrong != text and dependencies.with_code_listed(wrong, ROOT) == text
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        (r" +- src/truefit/metrics.py\n", ""),
+        (r"src/truefit/digits.py", "src/truefit/none.py"),
+        (r"truefit run 0", "truefit run 1"),
+        (r"  training:\n", "  trained:\n"),
+        (r"  training:\n(    .*\n)+\n", ""),
+        (r"  regression_maths:\n(    .*\n)+\n", r"\g<0>  old:\n    cmd: truefit run 00_old\n\n"),
+    ],
+)
+def test_a_stage_that_is_not_current_is_mended_and_the_rest_stays(part, wrong):
+    changed = re.sub(rf"(?m){part}", wrong, DVC_YAML)
+    assert changed != DVC_YAML and dependencies.with_stages(changed, ROOT) == DVC_YAML
+
+
+@pytest.mark.parametrize("command", ["make mine", "truefit run 03_training --case ames -p folds=9"])
+def test_a_stage_that_is_written_by_hand_stays_as_it_is(command):
+    own = f"  # Mine.\n  mine:\n    cmd: {command}\n    deps: [a, b]\n\n"
+    text = DVC_YAML.replace("  # Its evidence are tests", f"{own}  # Its evidence are tests")
+    assert own in text and dependencies.with_stages(text, ROOT) == text

@@ -7,7 +7,7 @@ import pytest
 from conftest import FINISHED, ROOT
 from ruamel.yaml import YAML
 
-from truefit.steps import STEPS, WITHOUT_CASE
+from truefit.steps import STEPS, all_runs
 
 # What the command line imports for other commands, and what stands for the installed libraries.
 BESIDE = {"src/truefit/cli.py", "requirements.txt", "params.yaml"}
@@ -54,23 +54,23 @@ def _listed(name, dependencies):
     return any(name == d or name.startswith(f"{d}/") for d in dependencies)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS, ids=str)
 def test_a_stage_reads_nothing_that_it_does_not_list(step, stages, opened):
-    made = [next(iter(o)) for o in stages[step].get("outs", [])]
-    listed = [*stages[step]["deps"], *made, *BESIDE]
-    read = {f for f in opened[step] if not f.startswith(OWN)}
+    made = [next(iter(o)) for o in stages[step.name].get("outs", [])]
+    listed = [*stages[step.name]["deps"], *made, *BESIDE]
+    read = {f for f in opened[step.name] if not f.startswith(OWN)}
     assert len(read) > 10
     assert {f for f in read if not _listed(f, listed)} == set()
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS, ids=str)
 def test_a_stage_lists_no_data_that_it_does_not_read(step, stages, opened):
-    data = [d for d in stages[step]["deps"] if not d.startswith("src/") and d not in BESIDE]
+    data = [d for d in stages[step.name]["deps"] if not d.startswith("src/") and d not in BESIDE]
     assert data
-    assert {d for d in data if d not in opened[step]} == set()
+    assert {d for d in data if d not in opened[step.name]} == set()
 
 
 def test_every_stage_of_every_case_was_watched(finished):
     watched = {f.name for f in (finished.parent / "opened").iterdir()}
-    of_a_case = {f"{s}@{case}" for s in STEPS if s not in WITHOUT_CASE for case in FINISHED}
-    assert of_a_case | WITHOUT_CASE <= watched
+    runs = {f"{step}@{case}" if case else step.name for step, case in all_runs(FINISHED)}
+    assert runs <= watched

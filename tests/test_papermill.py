@@ -10,9 +10,9 @@ import nbformat
 from conftest import environment
 
 from truefit import params
-from truefit.notebook import all_runs, notebook_of, page_of
 from truefit.notebook.normalise import normalise
 from truefit.notebook.run import PINNED, PINNED_ON_X86
+from truefit.steps import all_runs
 
 # Each in a kernel of its own, as from the command line; but papermill is imported once for all.
 REST = """
@@ -54,8 +54,8 @@ def test_notebooks_run_through_plain_papermill_from_anywhere_and_show_the_same(f
         shutil.rmtree(copy / folder)
     settings, books = params.load(copy / "params.yaml"), []
     for step, case in all_runs([CASE]):
-        source = copy / "notebooks" / f"{notebook_of(step)}.ipynb"
-        values = settings.section(step, case).model_dump()
+        source = copy / "notebooks" / f"{step.notebook}.ipynb"
+        values = settings.section(step.name, case).model_dump()
         books.append((str(source), f"{step}.ipynb", ({"case": case} if case else {}) | values))
     source, target, given = books[0]
     words = json.dumps({k: v for k, v in given.items() if k != "case"})
@@ -63,6 +63,6 @@ def test_notebooks_run_through_plain_papermill_from_anywhere_and_show_the_same(f
     run(copy, [sys.executable, "-c", REST], input=json.dumps(books[1:]))
     assert (copy / "models" / CASE / "bundle" / "model.onnx").is_file()
     for step, case in all_runs([CASE]):
-        page = (finished / "reports" / page_of(step, case)).with_suffix(".ipynb")
+        page = (finished / "reports" / step.page(case)).with_suffix(".ipynb")
         ran = normalise(tmp_path / f"{step}.ipynb", copy, copy / ".staging")
         assert shown(ran) == shown(nbformat.read(page, as_version=4)), step

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truefit import params
-from truefit.notebook import STEPS, WITHOUT_CASE, notebook_of
 from truefit.project import InputError
+from truefit.steps import STEPS
 from truefit.task import BinaryClassification
 
 BLOCK = """\
@@ -484,17 +484,17 @@ def test_production_from_is_a_number_or_a_text(load, written, value):
     assert type(found.production_from) is type(value)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS, ids=str)
 def test_a_notebook_and_its_section_have_the_same_parameters(step):
-    notebook = json.loads((ROOT / f"notebooks/{notebook_of(step)}.ipynb").read_text("utf-8"))
+    notebook = json.loads((ROOT / f"notebooks/{step.notebook}.ipynb").read_text("utf-8"))
     (cell,) = (c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
     assigned = {
         statement.targets[0].id: ast.literal_eval(statement.value)
         for statement in ast.parse("".join(cell["source"])).body
     }
     shipped = params.load(ROOT / "params.yaml")
-    case = {} if step in WITHOUT_CASE else {"case": assigned["case"]}
-    expected = case | getattr(shipped, step).model_dump()
+    case = {"case": assigned["case"]} if step.of_a_case else {}
+    expected = case | getattr(shipped, step.name).model_dump()
     assert assigned == expected
     assert list(assigned) == list(expected)
 

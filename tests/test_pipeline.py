@@ -24,8 +24,8 @@ from conftest import (
     write_params,
 )
 
-from truefit.notebook import STEPS, WITHOUT_CASE, all_runs, claims_of_run, page_of
 from truefit.notebook.run import PINNED, PINNED_ON_X86
+from truefit.steps import STEPS, all_runs, step_of
 
 AGAIN = "loans"  # the case that runs a second time
 MADE = ("data", "models", "reports")
@@ -151,13 +151,13 @@ def test_every_report_model_and_bundle_is_made_once(finished):
         "reports/02_regression_maths.html"
     ]
     for step, case in all_runs(FINISHED):
-        assert f"reports/{page_of(step, case)}" in files
-        assert f"reports/{page_of(step, case).replace('.html', '.ipynb')}" in files
+        assert f"reports/{step.page(case)}" in files
+        assert f"reports/{step.page(case).replace('.html', '.ipynb')}" in files
     for case in FINISHED:
         for name in ("model.onnx", "manifest.json", "MODEL_CARD.md"):
             assert f"models/{case}/bundle/{name}" in files
     assert {"reports/index.html", "reports/gate/homes.json"} <= files
-    assert f"reports/claims/{claims_of_run('regression_maths')}" in files
+    assert f"reports/claims/{step_of('regression_maths').claims()}" in files
 
 
 def test_nothing_is_left_to_do_after_a_run(finished):
@@ -185,7 +185,7 @@ def test_the_numbers_come_out_again_on_another_kind_of_processor(finished, tmp_p
     case = "homes"
     copy = working_copy(finished, tmp_path / "older processor")
     shutil.rmtree(copy / ".searches" / case)
-    pages = [copy / "reports" / page_of(step, case) for step, case in all_runs([case])]
+    pages = [copy / "reports" / step.page(case) for step, case in all_runs([case])]
     books = [nbformat.read(page.with_suffix(".ipynb"), as_version=4) for page in pages]
     cells = [cell for book in books for cell in book.cells]
     for i, cell in enumerate(cells):
@@ -270,7 +270,7 @@ def test_editing_one_case_runs_only_its_own_stages(finished, tmp_path):
     assert code == 0, said
     started = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running")}
     about_no_case = {"index", "scorecard"}
-    assert started == {f"{s}@loans" for s in STEPS if s not in WITHOUT_CASE} | about_no_case
+    assert started == {f"{step}@loans" for step in STEPS if step.of_a_case} | about_no_case
 
 
 def test_a_run_from_python_is_the_run_from_the_command_line(finished, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from truefit import params
+from truefit.steps import STEPS
 
 MODELS = json.loads((ROOT / "benchmarks" / "models.json").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,6 +19,12 @@ def row(first):
     """The cells of the table row that starts with ``first``."""
     line = next(x for x in README.splitlines() if x.startswith(f"| {first}"))
     return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_each_step_has_a_row():
+    assert [row(f"{step} |")[:2] for step in STEPS] == [
+        [step.name, f"`{step.notebook}`"] for step in STEPS
+    ]
 
 
 @pytest.mark.parametrize("case", HEADLINES)

@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 
 from truefit import data_prep, params, scorecard
-from truefit.notebook import STEPS, all_runs, claims_of_run, page_of
+from truefit.steps import all_runs
 
 REPORTS = ROOT / "reports"
 SETTINGS = params.load(ROOT / "params.yaml")
@@ -23,12 +23,12 @@ def verdict(case):
 
 # Whatever cases there are: those that have run, as far as the gate let them.
 JUDGED = {case: found["passed"] for case in SETTINGS.cases if (found := verdict(case))}
-RUNS = [(s, c) for s, c in all_runs(JUDGED) if JUDGED.get(c, True) or not STEPS[s].without]
-PAGES = [REPORTS / name for name in ("index.html", scorecard.PAGE, *(page_of(*r) for r in RUNS))]
-EXECUTED = [(REPORTS / page_of(*run)).with_suffix(".ipynb") for run in RUNS]
+RUNS = [(s, c) for s, c in all_runs(JUDGED) if JUDGED.get(c, True) or not s.without]
+PAGES = [REPORTS / name for name in ("index.html", scorecard.PAGE, *(s.page(c) for s, c in RUNS))]
+EXECUTED = [(REPORTS / step.page(case)).with_suffix(".ipynb") for step, case in RUNS]
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Of a run that was stopped by the gate there is no page to lead to.
-STOPPED = {REPORTS / page_of(*run) for run in {*all_runs(JUDGED)} - {*RUNS}}
+STOPPED = {REPORTS / step.page(case) for step, case in {*all_runs(JUDGED)} - {*RUNS}}
 # A home folder, a temporary folder, an object's address, or a time of day other than midnight.
 TRACES = re.compile(r"/home/|/root/|/tmp/|/Users/|\b0x[0-9a-f]{8,}|\b(?!00:00:00)\d\d:\d\d:\d\d\b")
 
@@ -60,7 +60,7 @@ def test_the_front_page_lists_every_claim_and_leads_to_its_box():
     terms = front.select("dl.claims dt a")
     told = {}
     for step, case in RUNS:
-        file = REPORTS / "claims" / claims_of_run(step, case)
+        file = REPORTS / "claims" / step.claims(case)
         if file.exists():
             for claim in json.loads(file.read_text(encoding="utf-8")):
                 told.setdefault(f"Claim {claim['number']}", claim)

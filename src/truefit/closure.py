@@ -70,16 +70,22 @@ def libraries(*sources: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _imported(source: Path) -> Iterator[Path]:
-    """The files of this package that a source's own statements execute."""
+def named(source: Path) -> Iterator[Path]:
+    """The modules of this package that a source's own imports name, wherever they stand."""
     for name, attribute in _statements(source):
         parts = name.split(".")
-        if parts[0] != PACKAGE.name:
-            continue
-        inner = [*parts, attribute] if attribute else parts
-        files = [file for n in range(len(inner)) if (file := _file(inner[: n + 1]))]
-        yield from files
-        asked = files[-1]
+        if parts[0] == PACKAGE.name:
+            inner = [*parts, attribute] if attribute else parts
+            files = [file for n in range(len(inner)) if (file := _file(inner[: n + 1]))]
+            yield files[-1]
+
+
+def _imported(source: Path) -> Iterator[Path]:
+    """The files of this package that a source's own statements execute."""
+    for asked in named(source):
+        packages = (folder / "__init__.py" for folder in asked.parents)
+        yield from (init for init in packages if init.is_relative_to(PACKAGE))
+        yield asked
         if _is_lazy(asked) and asked.parent not in source.parents:
             yield from asked.parent.rglob("*.py")
 

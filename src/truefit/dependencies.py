@@ -1,20 +1,33 @@
-"""Keep the code that `dvc.yaml` lists for each stage what the stage really executes.
+"""Keep the stages in `dvc.yaml` what the steps are, and the code they list what they execute.
 
-``python -m truefit.dependencies``, a part of ``make tidy``, writes the lists. All else in
-`dvc.yaml` is written by hand and stays.
+``python -m truefit.dependencies``, a part of ``make tidy``, writes the stage of each step anew, and
+lists the code of the stage ``index``. All else in `dvc.yaml` is written by hand and stays.
 """
 
+import json
+import re
 from io import StringIO
 from pathlib import Path
+from textwrap import indent
+from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from truefit import project
 from truefit.closure import PACKAGE, closure
+from truefit.steps import STEPS, Step
+
+# A stage as it is written here, be it of a step that has gone.
+OF_A_STEP = re.compile(
+    r"(?m)^  \w+:\n(?: {4}.*\n)*? {4,6}cmd: truefit run \w+(?: --case \S+)?\n(?: {4}.*\n)*\n?"
+)
+# How the files of `truefit.steps` are written in a stage that is made for each case.
+EACH = {"case": "${key}", "table": "${item.table}"}
 
 
-def with_code_listed(text: str, top: Path) -> str:
-    """A `dvc.yaml` whose stages list the files of this package that they execute, and no others.
+def with_stages(text: str, top: Path) -> str:
+    """A `dvc.yaml` with a stage for each step as it is now.
 
     Parameters
     ----------
@@ -23,27 +36,64 @@ def with_code_listed(text: str, top: Path) -> str:
     top : Path
         The project, for its notebooks.
     """
-    yaml, written = YAML(), StringIO()
-    yaml.width, yaml.preserve_quotes = 1000, True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text)
-    for stage in document["stages"].values():
-        stage = stage.get("do", stage)
-        if sources := _sources(stage["cmd"].split(), top):
-            others = [d for d in stage["deps"] if not d.startswith("src/")]
-            stage["deps"][:] = sorted([*others, *_entries(PACKAGE, {*closure(*sources)})])
-    yaml.dump(document, written)
-    return written.getvalue()
+    written = "".join(f"{indent(_dumped({s.name: _stage(s, top)}), '  ')}\n" for s in STEPS)
+    text = re.sub(r"(?m)^stages:\n", lambda found: found[0] + written, OF_A_STEP.sub("", text))
+    document = _yaml().load(text)
+    index = document["stages"]["index"]
+    others = [d for d in index["deps"] if not d.startswith("src/")]
+    index["deps"][:] = sorted([*others, *_code(PACKAGE / "index.py")])
+    return _dumped(document)
 
 
-def _sources(command: list[str], top: Path) -> list[Path]:
-    """What a stage's command starts with; nothing for one whose list is written by hand.
+def _stage(step: Step, top: Path) -> dict[str, Any]:
+    """The stage of a step, for all cases if it is about one."""
+    notebook = f"notebooks/{step.notebook}.ipynb"
+    case = EACH["case"] if step.of_a_case else None
+    read = [file.format(**EACH) for file in step.inputs]
+    code = _code(top / notebook, PACKAGE / "notebook" / "run.py")
+    page = f"reports/{step.page(case)}"
+    made = [file.format(**EACH) for file in step.makes] + [page, page.replace(".html", ".ipynb")]
+    if _has_claims(top / notebook):
+        made.insert(0, f"reports/claims/{step.claims(case)}")
+    stage: dict[str, Any] = {
+        "desc": step.does,
+        "cmd": f"truefit run {step.notebook}" + (f" --case {case}" if case else ""),
+        "deps": sorted([*read, notebook, "requirements.txt", *code]),
+        "params": [*([f"cases.{case}"] if case else []), step.name, *step.other_parameters],
+        "outs": [_out(file) for file in made],
+    }
+    if step.metrics:
+        stage["metrics"] = [_out(file.format(**EACH)) for file in step.metrics]
+    if step.plots:
+        stage["plots"] = [_plot(**plot._asdict()) for plot in step.plots]
+    return {"foreach": "${cases}", "do": stage} if step.of_a_case else stage
+
+
+def _has_claims(notebook: Path) -> bool:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return any("claim" in cell["metadata"].get("tags", ()) for cell in cells)
+
+
+def _out(file: str) -> dict[str, CommentedMap]:
+    """What DVC is to know of a file that a stage makes."""
+    # DVC keeps tables and models, git what a person may want to read.
+    cached = file.startswith("models/") or file.endswith(".parquet")
+    flags = CommentedMap({"persist": True} if cached else {"cache": False, "persist": True})
+    flags.fa.set_flow_style()
+    return {file: flags}
+
+
+def _plot(file: str, x: str, y: str, title: str) -> dict[str, dict[str, Any]]:
+    drawn = {"template": "scatter", "x": x, "y": y, "title": title.format(**EACH)}
+    return {file.format(**EACH): {"cache": False, "persist": True, **drawn}}
+
+
+def _code(*sources: Path) -> list[str]:
+    """What sources execute of this package, as a stage lists it.
 
     `cli.py` hands over to these, and imports what every other command needs, too.
     """
-    if command[:2] == ["truefit", "run"]:
-        return [top / "notebooks" / f"{command[2]}.ipynb", PACKAGE / "notebook" / "run.py"]
-    return [PACKAGE / "index.py"] if command[:2] == ["truefit", "index"] else []
+    return _entries(PACKAGE, {*closure(*sources)})
 
 
 def _entries(folder: Path, files: set[Path]) -> list[str]:
@@ -57,7 +107,20 @@ def _entries(folder: Path, files: set[Path]) -> list[str]:
     return names + [name for names in below for name in names]
 
 
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width, yaml.preserve_quotes = 1000, True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _dumped(content: Any) -> str:
+    written = StringIO()
+    _yaml().dump(content, written)
+    return written.getvalue()
+
+
 if __name__ == "__main__":
     top = project.root()
     text = (top / "dvc.yaml").read_text(encoding="utf-8")
-    (top / "dvc.yaml").write_text(with_code_listed(text, top), encoding="utf-8", newline="\n")
+    (top / "dvc.yaml").write_text(with_stages(text, top), encoding="utf-8", newline="\n")

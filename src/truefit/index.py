@@ -8,7 +8,7 @@ from truefit import params, project, scorecard
 from truefit.case import Case
 from truefit.digits import to_spread
 from truefit.notebook.render import markdown, page
-from truefit.steps import STEPS, all_runs, claims_of_run, label_of, page_of
+from truefit.steps import Step, all_runs
 
 TITLE = "From a table to a model in production"
 ABOUT = """
@@ -96,8 +96,8 @@ def _badges(badges: Iterable[tuple[str, str]]) -> str:
     return f"<p>{' '.join(each)}</p>"
 
 
-def _has_page(step: str, case: str) -> bool:
-    return project.path("reports", page_of(step, case)).is_file()
+def _has_page(step: Step, case: str) -> bool:
+    return project.path("reports", step.page(case)).is_file()
 
 
 def _watched(name: str) -> dict | None:
@@ -128,11 +128,10 @@ def _plainly(found: dict) -> str:
     return "."
 
 
-def _link(step: str, case: str | None, passed: bool = True) -> str:
-    label, about = label_of(step), STEPS[step]
-    if about.without and not passed:
-        return f"<li>{label}: {about.without}, because the gate failed</li>"
-    return f'<li><a href="{page_of(step, case)}">{label}</a>: {about.about}</li>'
+def _link(step: Step, case: str | None, passed: bool = True) -> str:
+    if step.without and not passed:
+        return f"<li>{step.label}: {step.without}, because the gate failed</li>"
+    return f'<li><a href="{step.page(case)}">{step.label}</a>: {step.about}</li>'
 
 
 def _score() -> str:
@@ -152,7 +151,7 @@ def _claims(cases: Iterable[str]) -> str:
     """Every claim once, by its number, with what is true; nothing if there are no claims."""
     found: dict[str, dict] = {}
     for step, case in all_runs(cases):
-        file = project.path("reports", "claims", claims_of_run(step, case))
+        file = project.path("reports", "claims", step.claims(case))
         if file.is_file():
             for claim in json.loads(file.read_text(encoding="utf-8")):
                 found.setdefault(claim["number"], claim)  # the first case speaks for all

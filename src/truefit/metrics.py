@@ -5,13 +5,17 @@ resample: how often each row of the table was drawn into it. A row of ones gives
 itself; scikit-learn's function of the same name gives the same number, which the tests assert.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from truefit.case import Case
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AT_ONCE = 2_000_000  # weights in one computation, 16 MB, however many rows are tested
 HIGHER_IS_BETTER = {"r2", "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -29,7 +29,6 @@ from pydantic_core import PydanticCustomError
 from truefit import project
 from truefit.case import Case, Strict
 from truefit.project import InputError
-from truefit.steps import STEPS, WITHOUT_CASE
 from truefit.task import KINDS
 
 # Names that folders under reports/ and data/ have already.
@@ -39,7 +38,19 @@ RESERVED_CASES = {"claims", "gate", "monitoring", "raw"}
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class DataPrep(Strict):
+class Section(Strict):
+    """Parameters of a step.
+
+    Attributes
+    ----------
+    of_a_case : bool
+        Whether the step is about a case, whose block may have values of its own for them.
+    """
+
+    of_a_case: ClassVar[bool] = True
+
+
+class DataPrep(Section):
     """Parameters of 01_data_prep."""
 
     seed: Seed
@@ -48,14 +59,16 @@ class DataPrep(Strict):
     noise_columns: int = Field(ge=100)
 
 
-class RegressionMaths(Strict):
+class RegressionMaths(Section):
     """Parameters of 02_regression_maths."""
+
+    of_a_case: ClassVar[bool] = False
 
     seed: Seed
     resamples: int = Field(ge=20)
 
 
-class Training(Strict):
+class Training(Section):
     """Parameters of 03_training."""
 
     seed: Seed
@@ -151,7 +164,7 @@ class Compute(Strict):
         return self
 
 
-class Evaluation(Strict):
+class Evaluation(Section):
     """Parameters of 04_evaluation."""
 
     seed: Seed
@@ -163,7 +176,7 @@ class Evaluation(Strict):
     permutations: int = Field(ge=4)
 
 
-class Export(Strict):
+class Export(Section):
     """Parameters of 05_export."""
 
     seed: Seed
@@ -177,7 +190,7 @@ class Export(Strict):
     tolerance: float = Field(gt=0)
 
 
-class Serving(Strict):
+class Serving(Section):
     """Parameters of 06_serving."""
 
     seed: Seed
@@ -223,7 +236,7 @@ class Rules(Strict):
     ranking: Rule
 
 
-class Monitoring(Strict):
+class Monitoring(Section):
     """Parameters of 07_monitoring."""
 
     seed: Seed
@@ -238,7 +251,7 @@ class Monitoring(Strict):
     rules: Rules
 
 
-class Maintenance(Strict):
+class Maintenance(Section):
     """Parameters of 08_maintenance."""
 
     seed: Seed
@@ -272,8 +285,8 @@ class Params(Strict):
     @model_validator(mode="after")
     def _quick_fits(self) -> "Params":
         for step in self.quick:
-            if step not in STEPS:
-                raise ValueError(f"quick: {_unknown(step, STEPS, 'step')}")
+            if step not in SECTIONS:
+                raise ValueError(f"quick: {_unknown(step, SECTIONS, 'step')}")
             self.section(step, quick=True)
         return self
 
@@ -318,8 +331,14 @@ class Params(Strict):
         return _validated(_section_type(name), changed, at) if own or small else getattr(self, name)
 
 
+# The model of each step's section, by the name that both have.
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Params.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
 # The sections whose keys a block may have, too.
-OF_A_CASE = [*(step for step in STEPS if step not in WITHOUT_CASE), "search_spaces"]
+OF_A_CASE = [*(name for name, model in SECTIONS.items() if model.of_a_case), "search_spaces"]
 
 
 def load(source: Path | None = None) -> Params:

@@ -5,13 +5,14 @@ it: they ask the case. A new kind is one class more, and one that extends `Regre
 `BinaryClassification` says only what differs. What each method is for, `truefit.case.Case` says.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, field_validator
 from typing_extensions import override
 
@@ -20,6 +21,9 @@ from truefit.case import NUMBER, Case, Strict
 from truefit.digits import number, percent, significant
 from truefit.metrics import CALLS, LOGGED, PROBABILITIES, REGRESSION, Metric, cost, of_calls
 from truefit.project import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_CLASS_ROWS = 5  # of each class, so that each of five folds has one
 MOST_LISTED = 12  # classes in a sentence
@@ -79,7 +83,9 @@ class Regression(Case):
 
     @override
     def check_known(self, target: pd.Series) -> None:
-        if pd.api.types.is_numeric_dtype(target):
+        from pandas.api.types import is_numeric_dtype
+
+        if is_numeric_dtype(target):
             return
         odd = target[~target.str.fullmatch(NUMBER)]  # none, if all are of too many digits
         for value in [*odd, *target][:1]:
@@ -237,7 +243,9 @@ class Regression(Case):
 
     @override
     def label_fault(self, labels: pd.Series, classes: Sequence[str]) -> tuple[pd.Series, str]:
-        if not pd.api.types.is_numeric_dtype(labels):
+        from pandas.api.types import is_numeric_dtype
+
+        if not is_numeric_dtype(labels):
             return ~labels.str.lstrip().str.fullmatch(NUMBER).eq(True), "be a number"
         return (labels <= 0) & self.log_target, "be above 0"
 
@@ -338,7 +346,7 @@ class BinaryClassification(Case):
         return super().text_columns | {self.target}
 
     @override
-    def as_written(self, classes: Iterable[str]) -> "BinaryClassification":
+    def as_written(self, classes: Iterable[str]) -> BinaryClassification:
         # 1, 1.0 and true mean the same, however they are written.
         if self.positive in (known := [*classes]):
             return self
@@ -346,7 +354,9 @@ class BinaryClassification(Case):
         return self.model_copy(update={"positive": meant[0]}) if len(meant) == 1 else self
 
     @override
-    def as_in(self, targets: Sequence[pd.Series]) -> "BinaryClassification":
+    def as_in(self, targets: Sequence[pd.Series]) -> BinaryClassification:
+        import pandas as pd
+
         counts = pd.concat(targets).astype("str").value_counts()
         found = self.as_written(counts.index)
         if len(counts) and found.positive not in counts.index:
@@ -417,6 +427,8 @@ class BinaryClassification(Case):
 
     @override
     def soft_lesson(self, X: pd.DataFrame, said: np.ndarray, classes: Sequence[str]):
+        import pandas as pd
+
         # Each row twice: as positive with the weight p, and as negative with 1 − p.
         (other,) = (c for c in classes if c != self.positive)
         y = np.repeat([self.positive, other], len(X))
@@ -553,6 +565,8 @@ class BinaryClassification(Case):
 
     @override
     def as_target(self, truth: pd.Series) -> pd.Series:
+        import pandas as pd
+
         return pd.Series(np.where(truth == 1, self.positive, f"not {self.positive}"))
 
     @override

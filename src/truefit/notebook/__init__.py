@@ -7,24 +7,5 @@ import sys
 sys.modules.setdefault("rfc3987_syntax", None)
 
 from truefit.notebook.run import run, run_aside  # noqa: E402
-from truefit.steps import (  # noqa: E402
-    STEPS,
-    WITHOUT_CASE,
-    all_runs,
-    claims_of_run,
-    label_of,
-    notebook_of,
-    page_of,
-)
 
-__all__ = [
-    "STEPS",
-    "WITHOUT_CASE",
-    "all_runs",
-    "claims_of_run",
-    "label_of",
-    "notebook_of",
-    "page_of",
-    "run",
-    "run_aside",
-]
+__all__ = ["run", "run_aside"]

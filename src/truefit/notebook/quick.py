@@ -12,7 +12,7 @@ from pathlib import Path
 from truefit import params, project
 from truefit.notebook.run import PINNED, NotebookError
 from truefit.project import InputError
-from truefit.steps import STEPS, WITHOUT_CASE, label_of, notebook_of
+from truefit.steps import STEPS, Step
 
 READ = ("params.yaml", "notebooks", "data/raw", "benchmarks")  # by the notebooks
 
@@ -37,9 +37,9 @@ def run_quick() -> None:
             source, target = project.root() / name, copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
-        chains = [[(s, None)] for s in STEPS if s in WITHOUT_CASE]
-        steps = [s for s in STEPS if s not in WITHOUT_CASE]
-        chains += [[(step, case) for step in steps] for case in settings.cases]
+        chains = [[(step, None)] for step in STEPS if not step.of_a_case]
+        of_a_case = [step for step in STEPS if step.of_a_case]
+        chains += [[(step, case) for step in of_a_case] for case in settings.cases]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(lambda chain: [_run(copy, settings, *run) for run in chain], chains):
                 pass
@@ -47,15 +47,15 @@ def run_quick() -> None:
         raise InputError("; ".join(settings.faults.values()))
 
 
-def _run(copy: Path, settings: params.Params, step: str, case: str | None) -> None:
+def _run(copy: Path, settings: params.Params, step: Step, case: str | None) -> None:
     from ruamel.yaml import YAML
 
     given = copy / f"{case}-{step}.yaml"
-    chosen = settings.section(step, case, quick=True).model_dump()
+    chosen = settings.section(step.name, case, quick=True).model_dump()
     values = ({} if case is None else {"case": case}) | chosen
     YAML().dump(values, given)
     started = time.perf_counter()
-    book = f"{notebook_of(step)}.ipynb"
+    book = f"{step.notebook}.ipynb"
     found = subprocess.run(
         [
             *(Path(sys.executable).with_name("papermill"), "--no-progress-bar"),
@@ -66,7 +66,7 @@ def _run(copy: Path, settings: params.Params, step: str, case: str | None) -> No
         encoding="utf-8",
         errors="replace",
     )
-    about = f"{label_of(step)}{f', {case}' if case else ''}"
+    about = f"{step.label}{f', {case}' if case else ''}"
     if found.returncode:
         raise NotebookError(f"{about} failed:\n{found.stderr[-2000:]}")
     print(f"{about}: {time.perf_counter() - started:.0f} s", flush=True)

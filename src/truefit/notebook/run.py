@@ -18,16 +18,7 @@ from truefit import forked, params, project
 from truefit.notebook.normalise import normalise
 from truefit.notebook.publish import publish, undo
 from truefit.project import InputError, TruefitError
-from truefit.steps import (
-    STEPS,
-    WITHOUT_CASE,
-    all_runs,
-    claims_of_run,
-    label_of,
-    notebook_of,
-    page_of,
-    run_of,
-)
+from truefit.steps import Step, all_runs, step_of
 
 # What would make the same computation come out differently elsewhere, pinned. The reasons:
 # threads change the order of sums, OpenBLAS and NumPy choose other kernels on other processors,
@@ -87,7 +78,7 @@ def run(
     step : str
         ``training`` or ``03_training``.
     case : str, optional
-        A block under ``cases:`` in ``params.yaml``; None for a step of `WITHOUT_CASE`.
+        A block under ``cases:`` in ``params.yaml``; None for a step that is about none.
     changes : mapping from name to text, optional
         Parameters of the step to change, each written as in ``params.yaml``. They win over what
         the case's block says, as that does over the step's section.
@@ -110,14 +101,14 @@ def run(
         If a cell fails otherwise; the message has the cell's error and where the partial
         notebook lies.
     """
-    name, top = _step(step), project.root()
-    page = page_of(name, case)
-    staging = top / ".staging" / run_of(name, case)
+    known, top = step_of(step), project.root()
+    page = known.page(case)
+    staging = top / ".staging" / known.run_name(case)
     undo(staging, top)
     report = top / "reports" / page
     for file in (report, report.with_suffix(".ipynb")):  # before the work, rather than after it
         project.require_writable(file)
-    about, notebook = _run_staged(name, case, changes, staging, quick, progress)
+    about, notebook = _run_staged(known, case, changes, staging, quick, progress)
 
     from truefit.notebook.render import render
 
@@ -125,11 +116,11 @@ def run(
         notebook,
         title_context=about,
         home=_from(page, "index.html"),
-        source=f"{notebook_of(name)}.ipynb",
-        links=_links(name, case),
+        source=f"{known.notebook}.ipynb",
+        links=_links(known, case),
     )
     (staging / "reports" / page).write_text(html, encoding="utf-8", newline="\n")
-    _write_claims(notebook, page, Path("reports", "claims", claims_of_run(name, case)), staging)
+    _write_claims(notebook, page, Path("reports", "claims", known.claims(case)), staging)
     publish(staging, top)
     return report
 
@@ -167,11 +158,11 @@ def run_aside(
     if page.is_dir() or not page.parent.is_dir():
         what = "a folder" if page.is_dir() else f"in {page.parent}, which is no folder"
         raise InputError(f"the page {page} cannot be written: it is {what}")
-    name = _step(step)
+    known = step_of(step)
     # Of this process alone: another may do the same, or run the stage.
-    staging = project.root() / ".staging" / f"{run_of(name, case)}-{os.getpid()}"
+    staging = project.root() / ".staging" / f"{known.run_name(case)}-{os.getpid()}"
     try:
-        about, notebook = _run_staged(name, case, changes, staging, False, progress)
+        about, notebook = _run_staged(known, case, changes, staging, False, progress)
     except KeyboardInterrupt:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -195,7 +186,7 @@ def run_aside(
 
 
 def _run_staged(
-    step: str,
+    step: Step,
     case: str | None,
     changes: Mapping[str, str] | None,
     staging: Path,
@@ -205,36 +196,27 @@ def _run_staged(
     """Execute a notebook, all of whose files go to a fresh folder; what it is about, and itself."""
     settings = params.load()
     about = _about(step, case, settings)
-    defaults = settings.section(step, case, quick=quick)
-    values = params.override(step, defaults, dict(changes or {}))
+    defaults = settings.section(step.name, case, quick=quick)
+    values = params.override(step.name, defaults, dict(changes or {}))
     top = project.root()
     shutil.rmtree(staging, ignore_errors=True)
-    executed = (staging / "reports" / page_of(step, case)).with_suffix(".ipynb")
+    executed = (staging / "reports" / step.page(case)).with_suffix(".ipynb")
     executed.parent.mkdir(parents=True)
     shown = sys.stderr.isatty() if progress is None else progress
     given = ({} if case is None else {"case": case}) | values
-    _execute(top / "notebooks" / f"{notebook_of(step)}.ipynb", executed, given, staging, shown)
+    _execute(top / "notebooks" / f"{step.notebook}.ipynb", executed, given, staging, shown)
     return about, normalise(executed, top, staging)
 
 
-def _step(step: str) -> str:
-    known = {notebook_of(name): name for name in STEPS} | {name: name for name in STEPS}
-    if step not in known:
-        raise InputError(
-            f"there is no step {step!r}; the steps are {', '.join(notebook_of(s) for s in STEPS)}"
-        )
-    return known[step]
-
-
-def _about(step: str, case: str | None, settings: params.Params) -> str:
+def _about(step: Step, case: str | None, settings: params.Params) -> str:
     """What a run is about, to stand above the title of its page."""
-    if case is not None and step in WITHOUT_CASE:
-        raise InputError(f"{notebook_of(step)} takes no case; run it without one")
+    if case is not None and not step.of_a_case:
+        raise InputError(f"{step.notebook} takes no case; run it without one")
     if case is not None:
         return settings.case(case).title or case
-    if step in WITHOUT_CASE:
+    if not step.of_a_case:
         return "For every case"
-    raise InputError(f"{notebook_of(step)} needs a case; known: {', '.join(settings.cases)}")
+    raise InputError(f"{step.notebook} needs a case; known: {', '.join(settings.cases)}")
 
 
 def _from(page: str, other: str) -> str:
@@ -242,11 +224,11 @@ def _from(page: str, other: str) -> str:
     return posixpath.relpath(other, posixpath.dirname(page) or ".")
 
 
-def _links(step: str, case: str | None) -> list[tuple[str, str]]:
+def _links(step: Step, case: str | None) -> list[tuple[str, str]]:
     """Label and address of the pages beside a run's own, whose address is left empty."""
     # From a page without a case, no page of a case is the next one.
-    here, runs = page_of(step, case), all_runs([] if case is None else [case])
-    return [(label_of(s), "" if s == step else _from(here, page_of(s, c))) for s, c in runs]
+    here, runs = step.page(case), all_runs([] if case is None else [case])
+    return [(s.label, "" if s == step else _from(here, s.page(c))) for s, c in runs]
 
 
 def _write_claims(notebook: Any, page: str, file: Path, staging: Path) -> None:
