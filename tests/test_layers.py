@@ -19,8 +19,11 @@ LAYERS = (
     "predict registry",
     *(step.name for step in reversed(STEPS)),
     # The base.
-    "bundle metrics",
-    "expressions onnx_file params",
+    "bundle params",
+    "manifest task",
+    "metrics",
+    "case scales",
+    "expressions onnx_file",
     "closure digits project",
 )
 PLACES = {name: i for i, line in enumerate(LAYERS) for name in line.split()}
