@@ -214,7 +214,6 @@ BOTH = "must have both change and expect, or neither"
             "costs.false_positive is inf, but should be a finite number",
         ),
         ("costs: {false_positive: 1}", "costs.false_negative is missing"),
-        ("positive: [1]", "positive: [1] is neither a text, a number, true nor false"),
         (
             "costs: {false_positve: 1, false_negative: 1}",
             "costs.false_positve is not a known key; did you mean false_positive? (its value is 1)",
@@ -443,7 +442,14 @@ def test_a_mistake_in_the_file_is_one_sentence_that_names_it(load, content, culp
         (BLOCK.replace("mine:", "gate:") + SECTIONS, "'gate' cannot name a case"),
         (BLOCK.replace("mine:", "claims:") + SECTIONS, "'claims' cannot name a case"),
         (BLOCK.replace("mine:", "2024:") + SECTIONS, "'2024' cannot name a case"),
-        (BLOCK.replace("regression", "classification") + SECTIONS, "needs positive"),
+        (
+            BLOCK.replace("regression", "classification") + SECTIONS,
+            "cases.mine: a classification needs positive: the class to be detected",
+        ),
+        (
+            BLOCK.replace("regression", "classification\n    positive: [1]") + SECTIONS,
+            "cases.mine.positive: [1] is neither a text, a number, true nor false",
+        ),
     ],
 )
 def test_a_block_that_is_none_is_one_sentence_for_its_own_case(load, content, culprit):

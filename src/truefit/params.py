@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from truefit import project
+from truefit.case import ABSENT as ABSENT  # notebook 01 takes it from here
 from truefit.case import Case, Strict
 from truefit.project import InputError
 from truefit.task import KINDS
