@@ -430,7 +430,7 @@ def test_rows_that_repeat_count_once_when_the_case_says_so():
 )
 def test_a_rule_that_is_no_condition_is_refused_by_name(when):
     block = case(drop_rows=[{"when": when, "reason": "odd"}])
-    assert f"the rule {when!r} " in refusal(clean, table(), block)
+    assert f"the expression {when!r}" in refusal(clean, table(), block)
 
 
 def test_rules_that_leave_no_row_are_refused():
