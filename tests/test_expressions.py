@@ -606,8 +606,9 @@ def test_rows_of_which_a_condition_is_true(text, rows):
             "and 'a' is a number"),
         ("startswith(town, 'x')", "the expression \"startswith(town, 'x')\" has \"startswith(town, "
             f"'x')\", which is not one of {KNOWN}; did you mean starts_with?"),
-        ("town.str.contains('x.y')", "the expression \"town.str.contains('x.y')\" looks for 'x.y' "
-            "as a pattern, which there is not; write contains(..) to look for the text itself"),
+        ("town.str.contains('x.y')", "the expression \"town.str.contains('x.y')\" looks for the "
+            "pattern 'x.y', and there are no patterns; write contains(..) to look for the text "
+            "itself"),
         ("a = 1", "the expression 'a = 1' cannot be read; look at its parentheses and operators"),
     ],
 )  # fmt: skip

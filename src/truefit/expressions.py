@@ -53,9 +53,9 @@ class Kind(StrEnum):
 class Operation(NamedTuple):
     """What an expression may do: how it is done with arrays, and what it takes and gives.
 
-    ``operands`` is how many it takes; None for two and more. ``takes`` and ``gives`` are None
-    where any kind is right: two operands must then both be texts, or neither, and the result is
-    what they are.
+    ``operands`` is how many it takes; None for two and more. Where ``takes`` is None, any kind is
+    right, as long as all operands are texts or none is; where ``gives`` is None, the result is what
+    they are.
     """
 
     compute: Callable[..., np.ndarray]
@@ -247,8 +247,8 @@ PARTS = (
 )
 LARGEST = float(np.finfo(np.float32).max)
 LONGEST = 200  # characters of an expression in an error
-DEEPEST = 150  # operations inside each other, well within Python's own limit
-MOST_PARTS = 10_000  # of an expression; the middle of a < b < c counts twice, as it is computed
+DEEPEST = 200  # operations inside each other, well within Python's own limit
+MOST_PARTS = 10_000  # the middle of a < b < c counts twice, because it is computed twice
 MOST_LISTED = 12  # columns in a sentence
 # A text in quotes, which stays as it is; a column in backticks; what pandas writes for and, or.
 SPELLING = re.compile(
@@ -388,8 +388,8 @@ class _Reader:
             case "str.contains", [ast.Constant(value=str() as part)] if PATTERN.search(part):
                 raise _refusal(
                     self.text,
-                    f"looks for {part!r} as a pattern, which there is not; write contains(..) to "
-                    "look for the text itself",
+                    f"looks for the pattern {part!r}, and there are no patterns; write "
+                    "contains(..) to look for the text itself",
                 )
             case _ if name in METHODS:
                 return self._function(METHODS[name], [self.node(o) for o in (of, *found.args)])
@@ -399,15 +399,12 @@ class _Reader:
         return re.sub(rf"{self.stem}(\d+)", lambda m: f"`{self.named[int(m[1])]}`", text)
 
     def _unknown(self, found: ast.expr) -> InputError:
-        part = _shown(self._unmasked(ast.unparse(found)))
-        name = (
-            found.func.id
-            if isinstance(found, ast.Call) and isinstance(found.func, ast.Name)
-            else ""
-        )
-        close = get_close_matches(name, FUNCTIONS.keys() - {name}, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return _refusal(self.text, f"has {part}, which is not one of {PARTS}{hint}")
+        why = f"has {_shown(self._unmasked(ast.unparse(found)))}, which is not one of {PARTS}"
+        match found:
+            case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
+                close = get_close_matches(name, FUNCTIONS, 1)
+                why += f"; did you mean {close[0]}?" if close else ""
+        return _refusal(self.text, why)
 
 
 def written(node: Node) -> str:
