@@ -202,9 +202,10 @@ def test_a_case_without_behaviour_has_an_empty_table():
         ({"change": {"aera": 1}}, "changes 'aera', which is not a column; did you mean area?"),
         ({"change": {"y": 1}}, "the target, and a model never sees it"),
         ({"change": {"area": "much"}}, "names 'much', which is not a column"),
-        ({"change": {"area": "kind + 1"}}, "'kind', which is not a column of numbers"),
+        ({"change": {"area": "kind + 1"}}, "+ takes a number, and 'kind' is a text"),
         ({"change": {"area": "area +"}}, "cannot be read"),
-        ({"change": {"area": 1}, "when": "aera > 1"}, "the rule 'aera > 1' does not work"),
+        ({"change": {"area": "kind"}}, "is a text, and a number is asked for"),
+        ({"change": {"area": 1}, "when": "aera > 1"}, "not a column; did you mean area?"),
         ({"change": {"kind": "odl"}}, "which is not in its order: new, old"),
     ],
 )

@@ -249,6 +249,9 @@ def test_the_index_of_a_frame_saved_as_parquet_is_a_column_only_if_it_has_a_name
 # What is no table
 
 
+RULE = {"when": "a > 1 and b > 1", "reason": "odd"}
+
+
 @pytest.mark.parametrize(
     ("content", "keys", "culprits"),
     [
@@ -268,6 +271,14 @@ def test_the_index_of_a_frame_saved_as_parquet_is_a_column_only_if_it_has_a_name
         ("y,a\n1,2\n", {"id": "pid"}, ["no column 'pid'", "id"]),
         ("y,a\n1,2\n", {"absent": ["b"]}, ["no column 'b'", "absent"]),
         ("y,a\n1,2\n", {"drop_columns": {"b": "why"}}, ["no column 'b'", "drop_columns"]),
+        ("y,a\n1,2\n", {"drop_rows": [RULE]}, ["no column 'b'", "drop_rows"]),
+        ("y,a\n1,2\n", {"blank": [{"column": "a", **RULE}]}, ["no column 'b'", "blank"]),
+        ("y,a\n1,2\n", {"window": {"name": "w", "by": ["b // 2"]}}, ["no column 'b'", "window"]),
+        (
+            "y,a\n1,2\n",
+            {"behaviour": [{"name": "n", "when": "b > 1", "at_least": 1}]},
+            ["no column 'b'", "when of behaviour"],
+        ),
         ("y,a\n1,7\n2,8\n3,7\n", {"id": "a"}, ["the id a repeats", "7", "rows 1, 3"]),
         ("y,a\n1,7\n2,\n", {"id": "a"}, ["the id a is missing in row 2"]),
         ("y,a\n1,2\n3,1e999\n", {}, ["t.csv", "a is inf in row 2"]),
@@ -431,7 +442,7 @@ def test_rows_that_repeat_count_once_when_the_case_says_so():
 )
 def test_a_rule_that_is_no_condition_is_refused_by_name(when):
     block = case(drop_rows=[{"when": when, "reason": "odd"}])
-    assert f"the rule {when!r} " in refusal(clean, table(), block)
+    assert f"the expression {when!r}" in refusal(clean, table(), block)
 
 
 def test_rules_that_leave_no_row_are_refused():

@@ -357,10 +357,19 @@ def larger(term):
         two.map(lambda t: f"({' '.join(t)})")
         | st.builds(lambda f, s, t: f.format(s, t), functions, term, term)
         | st.builds(lambda f, s: f.format(s), single, term)
+        | conditions(term)
     )
 
 
-OPERATORS = ["+", "-", "*", "/", "<", "<=", ">", ">=", "=="]
+def conditions(term):
+    one = st.builds("({} {} {})".format, term, st.sampled_from(["<", "==", "!="]), term)
+    one |= st.builds("({} in [{}, 1, 2.5])".format, term, term)
+    return st.builds("({} {} {})".format, one, st.sampled_from(["and", "or"]), one) | st.builds(
+        "(not {})".format, one
+    )
+
+
+OPERATORS = ["+", "-", "*", "/", "//", "%", "<", "<=", ">", ">=", "=="]
 VALUES = st.floats(width=32, allow_infinity=False) | st.sampled_from(
     [0.0, -0.0, 1.0, -1.0, 0.1, np.nan, 3e38, -3e38, 1e-40, 16777217.0]
 )

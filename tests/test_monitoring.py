@@ -357,7 +357,12 @@ def test_a_block_without_windows_has_one_for_each_time():
 
 @pytest.mark.parametrize(
     ("by", "said"),
-    [("nothing", "does not work"), ("trend +", "does not work"), ("3", "says nothing about a row")],
+    [
+        ("nothing", "names 'nothing', which is not a column"),
+        ("trend +", "cannot be read"),
+        ("3", "says nothing about a row"),
+        ("1 / (trend - trend)", "is unknown in"),
+    ],
 )
 def test_a_window_that_does_not_work_is_refused_in_a_sentence(by, said):
     case = block("machines").model_copy(update={"window": Window(name="month", by=[by])})

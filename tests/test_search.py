@@ -468,7 +468,10 @@ def test_a_typo_in_a_model_or_a_parameter_is_one_sentence(names, spaces, sentenc
     ("feature", "sentence"),
     [
         ("y / 2", "the feature 'mine' reads 'y', which is not to be learned from"),
-        ("sise * 2", "the expression 'sise * 2' names 'sise', which is not a column"),
+        (
+            "sise * 2",
+            "the expression 'sise * 2' names 'sise', which is not a column; did you mean size?",
+        ),
         ("kind * 2", "the expression 'kind * 2' names 'kind', which is not a column of numbers"),
     ],
 )

@@ -62,7 +62,7 @@ def branches(source: Path) -> list[str]:
         where = f"{source.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.If | ast.IfExp | ast.While) and asked(node.test):
             found.append(f"{where} {ast.unparse(node.test)}")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("hasattr", "isinstance"):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "isinstance"):
             words = ast.unparse(node)
             if any(w in words for w in ("classes_", *(k.__name__ for k in KINDS.values()))):
                 found.append(f"{where} {words}")

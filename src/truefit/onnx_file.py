@@ -12,8 +12,8 @@ from collections.abc import Iterator
 OPERATORS = {
     "": [
         "Abs", "Add", "ArgMin", "Cast", "Clip", "Concat", "Div", "DynamicQuantizeLinear", "Equal",
-        "Exp", "Expand", "Gather", "Greater", "GreaterOrEqual", "Identity", "IsNaN", "Less",
-        "LessOrEqual", "Log", "MatMul", "MatMulInteger", "Max", "Min", "Mul", "Neg", "Or",
+        "Exp", "Expand", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "IsNaN",
+        "Less", "LessOrEqual", "Log", "MatMul", "MatMulInteger", "Max", "Min", "Mul", "Neg", "Or",
         "ReduceMean", "ReduceSum", "Relu", "Round", "Shape", "Sigmoid", "Sqrt", "StringConcat",
         "Sub", "TopK", "Where",
     ],

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from truefit.case import Case
+from truefit.expressions import condition
 from truefit.project import InputError
 
 
@@ -22,11 +23,11 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises
     ------
     InputError
-        If a rule is not an expression over the table's columns.
+        If a rule is not a condition over the table's columns; see `truefit.expressions`.
     """
     log = []
     for rule in case.blank:
-        hit = matches(frame, rule.when)
+        hit = condition(rule.when, frame)
         log.append((f"blank {rule.column} when {rule.when}", int(hit.sum()), rule.reason))
         frame = frame.copy()
         frame[rule.column] = frame[rule.column].mask(hit)  # assign takes no column called self
@@ -35,7 +36,7 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
         log.append(("drop rows without a target", int(unknown.sum()), "nothing to learn from"))
         frame = frame[~unknown]
     for rule in case.drop_rows:
-        hit = matches(frame, rule.when)
+        hit = condition(rule.when, frame)
         log.append((f"drop rows when {rule.when}", int(hit.sum()), rule.reason))
         frame = frame[~hit]
     if case.drop_repeats:
@@ -45,25 +46,6 @@ def clean(frame: pd.DataFrame, case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     if frame.empty:
         raise InputError(f"{case.table}: the cleaning rules leave no row; look at drop_rows")
     return frame, pd.DataFrame(log, columns=["rule", "rows", "reason"])
-
-
-def matches(frame: pd.DataFrame, when: str) -> pd.Series:
-    """The rows that a rule's condition holds for.
-
-    Raises
-    ------
-    InputError
-        If it is not a condition over the table's columns.
-    """
-    try:
-        # The Python engine: numexpr, if somebody has it, must not change a result.
-        hit = frame.eval(when, engine="python")
-    except Exception as error:  # eval raises whatever the expression does wrong
-        why = " ".join(str(error).split())
-        raise InputError(f"params.yaml: the rule {when!r} does not work: {why}") from None
-    if not isinstance(hit, pd.Series) or hit.dtype != bool:
-        raise InputError(f"params.yaml: the rule {when!r} is not a condition on rows")
-    return hit
 
 
 def column_roles(frame: pd.DataFrame, case: Case) -> pd.DataFrame:

@@ -233,25 +233,28 @@ def _read_parquet(source: Path, name: str) -> pd.DataFrame:
 
 def _check_columns(frame: pd.DataFrame, name: str, case: Case, need_target: bool) -> None:
     """Every column that the block names must be in the table."""
-    named = {
-        "target": [case.target] if need_target else [],
-        "id": [case.id] if case.id and need_target else [],
-        "time": [case.time] if case.time and need_target else [],
+    columns_of = expressions.columns_of
+    to_learn_from = {  # rows to be scored need not have these
+        "target": [case.target],
+        "id": [case.id] if case.id else [],
+        "time": [case.time] if case.time else [],
+        "drop_rows": columns_of(rule.when for rule in case.drop_rows),
+        "blank": [c for r in case.blank for c in (r.column, *columns_of([r.when]))],
+        "drop_columns": list(case.drop_columns),
+        "window": columns_of(case.window.by if case.window else []),
+        "when of behaviour": columns_of(test.when for test in case.behaviour if test.when),
+    }
+    always = {
         "absent": case.absent,
         "codes": case.codes,
         "ordinal": [c for rule in case.ordinal for c in rule.columns],
-        "blank": [rule.column for rule in case.blank] if need_target else [],
-        "drop_columns": list(case.drop_columns) if need_target else [],
         "map": case.map,
-        "features": [
-            column
-            for text in case.features.values()
-            for column in expressions.columns(expressions.parse(text))
-        ],
+        "features": columns_of(case.features.values()),
         "clusters": case.clusters,
         "slices": list(case.slices),
         "behaviour": [column for test in case.behaviour for column in test.change],
     }
+    named = (to_learn_from if need_target else {}) | always
     for key, columns in named.items():
         for column in columns:
             if column not in frame.columns:

@@ -14,7 +14,6 @@ from sklearn.base import BaseEstimator
 
 from truefit import expressions
 from truefit.case import Behaviour, Case
-from truefit.data_prep.clean import matches
 from truefit.digits import number, to_spread
 from truefit.metrics import predictions
 from truefit.project import InputError
@@ -85,7 +84,7 @@ def behaviour_checks(table: pd.DataFrame) -> list[dict]:
 def _run(model: BaseEstimator, test: pd.DataFrame, case: Case, asked: Behaviour) -> dict:
     hit = np.ones(len(test), dtype=bool)
     if asked.when is not None:
-        hit = matches(test, asked.when).to_numpy()
+        hit = expressions.condition(asked.when, test).to_numpy()
     # The whole table decides on types, so that no row's prediction hangs on the other rows.
     changed, differs = _changed(test, case, asked)
     hit = hit & differs
@@ -188,13 +187,7 @@ def _new_numbers(
 ) -> tuple[pd.Series, np.ndarray]:
     old = test[column].to_numpy(dtype=float, na_value=np.nan)
     if isinstance(value, str):
-        node = expressions.parse(value)
-        expressions.check(node, value, test)
-        read = {}
-        with np.errstate(over="ignore"):
-            for name in expressions.columns(node):
-                read[name] = test[name].to_numpy(dtype=np.float32, na_value=np.nan)
-            found = np.broadcast_to(expressions.evaluate(node, read), len(test)).astype(float)
+        found = expressions.numbers(value, test).astype(float)
     else:
         found = np.full(len(test), float(value))
     with np.errstate(over="ignore"):  # models compute in float32, in which the two may be equal

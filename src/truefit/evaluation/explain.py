@@ -60,11 +60,7 @@ def feature_columns(frame: pd.DataFrame, case: Case) -> list[str]:
     All but the target, the row's name, and the time and the dropped columns unless a feature of
     the case's block is computed from them.
     """
-    used = {
-        name
-        for text in case.features.values()
-        for name in expressions.columns(expressions.parse(text))
-    }
+    used = {*expressions.columns_of(case.features.values())}
     silent = {case.id, case.time, *case.drop_columns} - used - set(case.clusters)
     return [c for c in frame.columns if c != case.target and c not in silent]
 
@@ -735,7 +731,7 @@ def _trace(step: Any, made: list[_Made], n_out: int | None) -> list[_Made]:
 
 def _formula(name: str, text: str, columns: Sequence[str], made: list[_Made]) -> _Made:
     known = dict(zip(columns, made, strict=True))
-    used = [known[c].raw for c in expressions.columns(expressions.parse(text))]
+    used = [known[c].raw for c in expressions.columns_of([text])]
     return _Made(name, frozenset().union(*used))
 
 

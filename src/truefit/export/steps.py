@@ -1,6 +1,7 @@
 """The steps between the raw columns and the estimator, as operations of a graph."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,39 @@ def _divide(graph: Graph, a: str, b: str) -> str:
     return graph.op("Where", graph.op("Equal", b, zero), nan, graph.op("Div", a, b))
 
 
+def _divide_and_floor(graph: Graph, a: str, b: str) -> str:
+    return graph.op("Floor", _divide(graph, a, b))
+
+
+def _remainder(graph: Graph, a: str, b: str) -> str:
+    return graph.op("Sub", a, graph.op("Mul", _divide_and_floor(graph, a, b), b))
+
+
+def _both(graph: Graph, a: str, b: str) -> str:
+    zero = graph.constant(0, np.float32)
+    false = graph.op("Or", graph.op("Equal", a, zero), graph.op("Equal", b, zero))
+    return graph.op("Where", false, zero, graph.op("Mul", a, b))
+
+
+def _either(graph: Graph, a: str, b: str) -> str:
+    one = graph.constant(1, np.float32)
+    true = graph.op("Or", graph.op("Equal", a, one), graph.op("Equal", b, one))
+    return graph.op("Where", true, one, graph.op("Add", a, b))
+
+
+def _of_all(two: Callable[..., str]) -> Callable[..., str]:
+    return lambda graph, *operands: reduce(lambda a, b: two(graph, a, b), operands)
+
+
+def _not(graph: Graph, a: str) -> str:
+    return graph.op("Sub", graph.constant(1, np.float32), a)
+
+
+def _among(graph: Graph, a: str, *listed: str) -> str:
+    equal = _with_gaps("Equal")
+    return _of_all(_either)(graph, *(equal(graph, a, one) for one in listed))
+
+
 def _log1p(graph: Graph, a: str) -> str:
     above = graph.op("Add", graph.widened(a), graph.constant(1.0))
     return graph.op("Cast", graph.op("Log", above), to=TensorProto.FLOAT)
@@ -242,6 +276,12 @@ GAPPED = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Min", "M
 OPERATIONS: dict[str, Callable[..., str]] = {
     **{kind: _with_gaps(kind) for kind in GAPPED},
     "Div": _divide,
+    "FloorDiv": _divide_and_floor,
+    "Mod": _remainder,
+    "And": _of_all(_both),
+    "Or": _of_all(_either),
+    "Not": _not,
+    "In": _among,
     "Log1p": _log1p,
     "Missing": _missing,
     "Fill": _fill,

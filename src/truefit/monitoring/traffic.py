@@ -1,6 +1,5 @@
 """Rows that a model answered, window by window, and the rows that it is known by."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,11 +8,11 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from truefit import expressions
 from truefit.bundle import Bundle
 from truefit.case import ABSENT, Case
 from truefit.metrics import truth
 from truefit.monitoring.density import UsualRows, fit_usual
-from truefit.project import InputError
 
 NO_LIVE_ROWS = (
     "give time and production_from, raise data_prep.production_share, or watch a service's log"
@@ -205,13 +204,12 @@ def errors(traffic: Traffic, case: Case) -> pd.Series:
 def clock_columns(case: Case) -> frozenset[str]:
     """The columns that tell when a row came: the time, and what windows are made of."""
     by = case.window.by if case.window else []
-    named = {name for expression in by for name in re.findall(r"[A-Za-z_]\w*", expression)}
-    return frozenset(named | ({case.time} if case.time else set()))
+    return frozenset([*expressions.columns_of(by), *([case.time] if case.time else [])])
 
 
 def _window_keys(frame: pd.DataFrame, case: Case, window_rows: int) -> pd.DataFrame:
     if case.window:
-        return pd.DataFrame({i: _evaluated(frame, e) for i, e in enumerate(case.window.by)})
+        return pd.DataFrame({i: expressions.values(e, frame) for i, e in enumerate(case.window.by)})
     n = max(1, len(frame) // window_rows)
     block = np.minimum(np.arange(len(frame)) // window_rows, n - 1) + 1
     if not case.time:
@@ -220,22 +218,6 @@ def _window_keys(frame: pd.DataFrame, case: Case, window_rows: int) -> pd.DataFr
     if times.value_counts().median() < FEW_AT_A_TIME:
         times = times.groupby(block).transform("first")  # which names the window
     return pd.DataFrame({"time": times})
-
-
-def _evaluated(frame: pd.DataFrame, expression: str) -> pd.Series:
-    try:
-        found = frame.eval(expression, engine="python")
-    except Exception as error:  # eval raises whatever the expression does wrong
-        why = " ".join(str(error).split())
-        raise InputError(f"params.yaml: the window {expression!r} does not work: {why}") from None
-    if not isinstance(found, pd.Series):
-        raise InputError(f"params.yaml: the window {expression!r} says nothing about a row")
-    if found.isna().any():
-        raise InputError(
-            f"params.yaml: the window {expression!r} has no value in {int(found.isna().sum())} of "
-            "the live rows; use columns without gaps"
-        )
-    return found
 
 
 def _plain(value) -> str:

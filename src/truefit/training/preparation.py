@@ -412,22 +412,19 @@ def features(frame: pd.DataFrame, case: Case) -> Features:
         If an expression reads something that is not a column of numbers, or what a live row cannot
         have: the target.
     """
-    needed: list[str] = []
     for name, text in case.features.items():
-        node = expressions.parse(text)
-        for column in expressions.columns(node):
+        for column in expressions.columns_of([text]):
             if column in (case.target, case.id):
                 raise InputError(
                     f"params.yaml: the feature {name!r} reads {column!r}, which is not to be "
                     "learned from"
                 )
-        expressions.check(node, text, frame)
+        expressions.check(expressions.parse(text), text, frame, of_numbers=True)
         if name in frame:
             raise InputError(
                 f"params.yaml: the feature {name!r} is called like a column; choose another name"
             )
-        needed += expressions.columns(node)
-    return Features(list(dict.fromkeys(needed)), list(case.features.items()))
+    return Features(expressions.columns_of(case.features.values()), list(case.features.items()))
 
 
 def _cluster_columns(frame: pd.DataFrame, case: Case) -> list[str]:
