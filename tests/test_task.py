@@ -59,14 +59,13 @@ def branches(source: Path) -> list[str]:
     """Where a module does this for one kind of task and that for another."""
     found = []
     for node in everything(ast.parse(source.read_text(encoding="utf-8"))):
-        where = f"{source.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.If | ast.IfExp | ast.While) and asked(node.test):
-            found.append(f"{where} {ast.unparse(node.test)}")
+            found.append(node.test)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "isinstance"):
             words = ast.unparse(node)
             if any(w in words for w in ("classes_", *(k.__name__ for k in KINDS.values()))):
-                found.append(f"{where} {words}")
-    return found
+                found.append(node)
+    return [f"{source.relative_to(SOURCE)}:{n.lineno} {ast.unparse(n)}" for n in found]
 
 
 def test_no_other_module_asks_for_the_kind_of_task():
