@@ -44,7 +44,7 @@ class Column(msgspec.Struct, frozen=True):
         return self.absent or self.missing_share > 0
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is predicted."""
 
     name: str
