@@ -149,3 +149,16 @@ def until(happened, seconds: float = 10) -> None:
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def errors(document: dict, schema: dict, value: object) -> list[str]:
+    """What a value is against a schema of an OpenAPI document."""
+    import jsonschema
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012
+
+    resource = DRAFT202012.create_resource(document)
+    registry = Registry().with_resource("urn:document", resource)
+    absolute = json.loads(json.dumps(schema).replace('"#/', '"urn:document#/'))
+    found = jsonschema.Draft202012Validator(absolute, registry=registry).iter_errors(value)
+    return [error.message for error in found]

@@ -23,7 +23,7 @@ import service as running
 from conftest import run_truefit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service import Service, copy_models, models, rows, until
+from service import Service, copy_models, errors, models, rows, until
 
 from truefit import cli
 from truefit.bundle import Bundle
@@ -65,6 +65,13 @@ def change(bundle: Path, **members) -> None:
     path = bundle / "manifest.json"
     said = json.loads(path.read_bytes()) | members
     path.write_text(json.dumps(said), encoding="utf-8")
+
+
+def undescribed(service: Service, method: str, path: str, said: dict) -> list[str]:
+    """What an answer has that the OpenAPI document does not allow."""
+    document = service.client.get("/openapi.json").json()
+    content = document["paths"][path][method]["responses"]["200"]["content"]
+    return errors(document, content["application/json"]["schema"], said)
 
 
 def columns(records: list[dict]) -> dict[str, list]:
@@ -199,7 +206,13 @@ def test_a_canary_answers_its_share_and_says_who_it_is(canary):
     assert by == {role: 2 * n for role, n in roles.items()}
     assert canary.metric("truefit_rows_total", case=CASE) == 600
     assert canary.metric("truefit_predictions_count", case=CASE) == 3 * roles["champion"]
-    found = canary.client.get(f"/v1/cases/{CASE}/comparison").json()
+    path = f"/v1/cases/{CASE}/comparison"
+    found = canary.client.get(path).json()
+    assert undescribed(canary, "get", path, found) == []
+    for api, body in (("predict", sent), ("explain", sent[0])):
+        asked = f"/v1/cases/{CASE}/{api}"
+        said = canary.client.post(asked, json=body).json()
+        assert said["model_role"] and undescribed(canary, "post", asked, said) == []
     assert (found["mode"], found["share"], found["shadow"]) == ("canary", 0.3, None)
     assert found["challenger"]["failed"] == 0
     for role, n in roles.items():
@@ -308,6 +321,7 @@ def test_a_shadow_scores_all_and_answers_nothing(tmp_path):
     path = f"/v1/cases/{CASE}/comparison"
     until(lambda: (service.client.get(path).json()["shadow"] or {}).get("rows") == 300)
     found = service.client.get(path).json()
+    assert undescribed(service, "get", path, found) == []
     champion, challenger = (
         np.concatenate([b.score(columns(p)) for p in parts]) for b in (first, second)
     )
@@ -426,10 +440,10 @@ def test_the_correlation_of_parts_is_that_of_the_whole():
         one, other = (Answers({"prediction": [*s[part]]}, s[part], []) for s in (first, second))
         found.both(one, other, (0.1, 0.2))
     whole = np.corrcoef(first, second)[0, 1]
-    assert found._shadow()["correlation"] == pytest.approx(whole, rel=1e-6)
+    assert found._shadow().correlation == pytest.approx(whole, rel=1e-6)
     same = Comparison(classes=False)
     same.both(*[Answers({"prediction": [2.0]}, np.array([2.0]), [])] * 2, (0.1, 0.1))
-    assert same._shadow()["correlation"] is None
+    assert same._shadow().correlation is None
     zeros = apart(np.zeros(2), np.array([0.0, 3.0]), classes=False)
     assert zeros.tolist() == [0, 1]
 
@@ -469,7 +483,7 @@ def test_an_unfit_challenger_is_refused_with_one_event(fault, tmp_path):
     assert store.pairs == {} and store.current[CASE].version == served().version
     found = shadow.said(store.current[CASE])
     assert found["challenger"] is None and "the log of the service says more" in found["reason"]
-    assert str(tmp_path) not in json.dumps(found)
+    assert str(tmp_path) not in str(found)
     # It is as good as new when it is whole again.
     shutil.rmtree(tmp_path / "models" / CASE / "challenger")
     store.look()

@@ -267,7 +267,7 @@ def test_contributions_add_up_where_few_digits_are_kept(tmp_path):
     served = Served(Bundle(folder))
     for record in running.rows("loans", 10):
         found = contributions(served, record)
-        moved = sum(c["contribution"] for c in found["contributions"])
+        moved = sum(c.contribution for c in found["contributions"])
         assert moved == pytest.approx(found["prediction"] - found["typical"], abs=1e-15)
 
 

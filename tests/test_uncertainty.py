@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from statsmodels.stats.multitest import multipletests
 from traitlets.config import Config
 
 from truefit.evaluation import bootstrap_weights
@@ -218,6 +219,26 @@ def test_wilson_is_scipys(n, share, confidence):
     hits = round(share * n)
     known = binomtest(hits, n).proportion_ci(confidence, method="wilson")
     assert un.wilson(hits, n, confidence) == pytest.approx((known.low, known.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 7, 100, 4454])
+def test_none_of_many_is_0_and_all_of_them_1(n):
+    assert un.wilson(0, n, 0.95)[0] == 0 and un.wilson(n, n, 0.95)[1] == 1
+    low, high = un.wilson(np.array([0, n]), np.array([n, n]), 0.95)
+    assert (low[0], high[1]) == (0, 1) and high[0] == pytest.approx(1 - low[1])
+
+
+@given(
+    st.lists(st.floats(0, 1) | st.sampled_from([0.001, 0.01, 0.05]), min_size=1, max_size=20),
+    st.sampled_from([0.9, 0.95, 0.99]),
+)
+@settings(max_examples=12, deadline=None)
+def test_values_are_flagged_by_holms_rule_as_statsmodels_has_it(chances, confidence):
+    adjusted = multipletests(chances, method="holm")[1]
+    # On the limit itself the last bit decides.
+    assume(np.abs(adjusted - (1 - confidence)).min() > 1e-9)
+    flags = un._flags([1.0, *chances], confidence)
+    assert flags == ["no", *np.where(adjusted < 1 - confidence, "yes", "no")]
 
 
 def test_the_curve_of_coverage_leaves_out_what_the_rows_are_too_few_for(shown):

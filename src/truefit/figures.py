@@ -20,6 +20,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, LogFormatter
 
 from truefit.digits import number, significant
+from truefit.library_internals import left_title
 
 BLUE, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#8A8A8A"
 STYLE = Path(__file__).with_name("figures.mplstyle")
@@ -92,7 +93,7 @@ def _tame_texts(figure: Figure) -> None:
                 if max(map(len, names), default=0) > MOST_LETTERS:
                     axis.set_ticks(places, [short(name) for name in names])
             axis.label.set_text(short(axis.label.get_text(), 2 * MOST_LETTERS))
-        for text in (ax.title, ax._left_title):
+        for text in (ax.title, left_title(ax)):
             text.set_text(short(text.get_text(), 2 * MOST_LETTERS))
     for legend in figure.findobj(Legend):
         for text in legend.get_texts():

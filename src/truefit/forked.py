@@ -16,11 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, NamedTuple, NoReturn
+
+from truefit.library_internals import stop_fork_server
 
 AVAILABLE = sys.platform == "linux"
 # What takes long to import; one that is left out here costs time, nothing else. None that starts a
@@ -125,8 +126,7 @@ def start(
 
 def stop() -> None:
     """End the server and wait for it, so that the time of its processes counts for this one's."""
-    # It would end by itself, but unobserved; multiprocessing has no public way.
-    forkserver._forkserver._stop()  # pyrefly: ignore[missing-attribute]
+    stop_fork_server()  # it would end by itself, but unobserved
 
 
 def _command(

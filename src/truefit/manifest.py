@@ -3,7 +3,7 @@
 A service reads it, so nothing here is imported that takes long.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +31,7 @@ class Column(msgspec.Struct, frozen=True):
         return self.absent or self.missing_share > 0
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is predicted."""
 
     name: str
@@ -80,7 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="task"):
     id: str | None = None
     deciles: tuple[float, ...] = ()
 
-    task: ClassVar[str]
+    task: ClassVar[Literal["regression", "classification"]]
     output: ClassVar[str]  # of the graph, and of an answer: what is scored
 
     @property
@@ -100,12 +100,12 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="task"):
         """The answers to rows by the names of `datatypes`, each of n_samples values."""
         raise NotImplementedError
 
-    def rows(self, answers: Mapping[str, Sequence], warnings: Any) -> list[dict]:
-        """Answers row by row, as the API gives them; each with these warnings to begin with."""
+    def rows(self, answers: Mapping[str, Sequence], row: Callable[..., Any], warnings: Any) -> list:
+        """Answers row by row, each as ``row`` makes it, with these warnings to begin with."""
         raise NotImplementedError
 
     @property
-    def datatypes(self) -> dict[str, str]:
+    def datatypes(self) -> dict[str, Literal["BYTES", "FP64"]]:
         """The names of what an answer has, with their datatypes in the protocol v2."""
         raise NotImplementedError
 
@@ -157,17 +157,17 @@ class RegressionManifest(Manifest, frozen=True, tag="regression"):
             found |= {"low": ends[0].tolist(), "high": ends[1].tolist()}
         return found
 
-    def rows(self, answers: Mapping[str, Sequence], warnings: Any) -> list[dict]:
+    def rows(self, answers: Mapping[str, Sequence], row: Callable[..., Any], warnings: Any) -> list:
         """Each with a prediction, and its interval if there is any."""
         if self.interval is None:
-            return [{"prediction": p, "warnings": warnings} for p in answers["prediction"]]
+            return [row(prediction=p, warnings=warnings) for p in answers["prediction"]]
         return [
-            {"prediction": p, "low": low, "high": high, "warnings": warnings}
+            row(prediction=p, low=low, high=high, warnings=warnings)
             for p, low, high in zip(*answers.values(), strict=True)
         ]
 
     @property
-    def datatypes(self) -> dict[str, str]:
+    def datatypes(self) -> dict[str, Literal["BYTES", "FP64"]]:
         """All numbers."""
         names = ("prediction", "low", "high") if self.interval else ("prediction",)
         return dict.fromkeys(names, "FP64")
@@ -226,16 +226,16 @@ class ClassificationManifest(Manifest, frozen=True, tag="classification", kw_onl
         called = [self.positive if p >= self.threshold else other for p in listed]
         return {"prediction": called, "probability": listed}
 
-    def rows(self, answers: Mapping[str, Sequence], warnings: Any) -> list[dict]:
+    def rows(self, answers: Mapping[str, Sequence], row: Callable[..., Any], warnings: Any) -> list:
         """Each with a class and the probabilities of both."""
         positive, other = self.positive, self.other
         return [
-            {"prediction": c, "probabilities": {positive: p, other: 1 - p}, "warnings": warnings}
+            row(prediction=c, probabilities={positive: p, other: 1 - p}, warnings=warnings)
             for c, p in zip(answers["prediction"], answers["probability"], strict=True)
         ]
 
     @property
-    def datatypes(self) -> dict[str, str]:
+    def datatypes(self) -> dict[str, Literal["BYTES", "FP64"]]:
         """A text and a number."""
         return {"prediction": "BYTES", "probability": "FP64"}
 

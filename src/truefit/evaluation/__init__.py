@@ -13,7 +13,6 @@ from truefit.evaluation.explain import (
     plot_shapley,
     related_columns,
     shapley_values,
-    tree_contributions,
 )
 from truefit.evaluation.fairness import fairness_summary, group_fairness
 from truefit.evaluation.gate import judge, require_pass
@@ -113,7 +112,6 @@ __all__ = [
     "slice_table",
     "split_conformal_demo",
     "telling_columns",
-    "tree_contributions",
     "worst_rows",
     "worst_slices",
 ]

@@ -6,8 +6,7 @@ where they add up: logarithms for a logged target, log-odds for classes, else th
 """
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +27,6 @@ from truefit.metrics import HIGHER_IS_BETTER, predictions, truth
 from truefit.scales import round_values
 
 AT_ONCE = 20_000  # rows in one call of a model
-MOST_EXACT = 10  # columns of which all subsets are tried
 ROUNDING = 1e-12  # a smaller contribution, of the largest prediction, is an error of rounding
 
 
@@ -510,59 +508,10 @@ def _predict(model: BaseEstimator, X: pd.DataFrame, case: Case) -> np.ndarray:
     return np.concatenate([predictions(model, part, case) for part in parts])
 
 
-def exact_shapley(
-    predict: Callable[[pd.DataFrame], np.ndarray], row: pd.DataFrame, background: pd.DataFrame
-) -> tuple[pd.Series, float]:
-    """Interventional Shapley values by their definition: every subset of the columns is tried.
-
-    Shapley, A Value for n-Person Games, 1953. Exact, and 2ⁿ predictions for each background row.
-
-    Parameters
-    ----------
-    predict : callable
-        From a DataFrame to an ndarray, on the scale where effects are to add up.
-    row : DataFrame of one row
-    background : DataFrame
-        Of the same columns, at most 10.
-
-    Returns
-    -------
-    values : Series
-        Indexed by column.
-    base : float
-        The mean prediction over the background.
-
-    Raises
-    ------
-    ValueError
-        If there are more columns.
-    """
-    columns, n = list(background.columns), background.shape[1]
-    if n > MOST_EXACT:
-        raise ValueError(f"{n} columns have {2**n:,} subsets; at most {MOST_EXACT} columns")
-    pool = pd.concat([background, row[columns]], ignore_index=True)
-    subsets = [s for size in range(n + 1) for s in combinations(range(n), size)]
-    worth = {}
-    for subset in subsets:
-        index = np.tile(np.arange(len(background))[:, None], n)
-        index[:, list(subset)] = len(background)
-        worth[subset] = float(np.mean(predict(_mixed(pool, columns, index, len(background)))))
-    values = np.zeros(n)
-    for subset in subsets:
-        share = 1 / (n * math.comb(n - 1, len(subset))) if len(subset) < n else 0.0
-        for j in set(range(n)) - set(subset):
-            values[j] += share * (worth[tuple(sorted((*subset, j)))] - worth[subset])
-    return pd.Series(values, index=columns), worth[()]
-
-
 # ------------------------------------------------------------------------- inside some models
 
 
-class _Made(NamedTuple):
-    """A column on its way through the preparation."""
-
-    name: str  # of the raw column or the feature that it shows
-    raw: frozenset[str]  # the raw columns that it is made of
+_Made = frozenset[str]  # the raw columns that a prepared column is made of
 
 
 class _UntraceableError(Exception):
@@ -599,7 +548,7 @@ def exact_linear_shapley(
         made = _trace_all(preparation, X, len(weights))
     except _UntraceableError:
         return None
-    if any(len(m.raw) != 1 for m, w in zip(made, weights, strict=True) if w != 0):
+    if any(len(m) != 1 for m, w in zip(made, weights, strict=True) if w != 0):
         return None
     prepared, typical = (preparation.transform(f[X.columns]) for f in (X, B))
     if hasattr(prepared, "toarray"):
@@ -609,64 +558,9 @@ def exact_linear_shapley(
     values = pd.DataFrame(0.0, index=X.index, columns=feature_columns(X, case))
     for j, m in enumerate(made):
         if weights[j] != 0:
-            values[next(iter(m.raw))] += contributions[:, j]
+            values[next(iter(m))] += contributions[:, j]
     base = float(on_scale(_predict(model, B, case), case).mean())
     return _if_complete(Shapley(values, base, None), model, X, case, tolerance=1e-7)
-
-
-def tree_contributions(model: BaseEstimator, rows: pd.DataFrame, case: Case) -> Shapley | None:
-    """Contributions in XGBoost's or LightGBM's trees, exact, by their own TreeSHAP.
-
-    Lundberg and others, From Local Explanations to Global Understanding with Explainable AI for
-    Trees, Nature Machine Intelligence 2, 2020. A column that is not known is averaged over as the
-    training rows went through each tree, so the values differ somewhat from those of
-    `shapley_values`, which averages over background rows.
-
-    Returns
-    -------
-    Shapley or None
-        The columns of ``values`` are raw columns and, where the model reads a feature made of
-        several, that feature. The base is the trees' own. None for another model.
-    """
-    inside = _inside(model)
-    if inside is None:
-        return None
-    preparation, final = inside
-    X = rows.drop(columns=case.target, errors="ignore")
-    prepared = preparation.transform(X)
-    found = _from_trees(final, prepared)
-    if found is None or found.ndim != 2 or found.shape[1] != prepared.shape[1] + 1:
-        return None
-    try:
-        made = _trace_all(preparation, X, prepared.shape[1])
-    except _UntraceableError:
-        return None
-    factor, offset = case.to_scale(model)
-    names = list(dict.fromkeys(m.name for m in made))
-    values = pd.DataFrame(0.0, index=X.index, columns=names)
-    for j, m in enumerate(made):
-        values[m.name] += factor * found[:, j]
-    # The trees compute in single precision.
-    shapley = Shapley(values, factor * float(found[0, -1]) + offset, None)
-    return _if_complete(shapley, model, X, case, tolerance=1e-4)
-
-
-def _from_trees(final: Any, prepared: Any) -> np.ndarray | None:
-    """Contributions of the prepared columns and, last, the base; of shape (n_rows, n + 1)."""
-    library = {part.__module__.partition(".")[0] for part in type(final).__mro__}
-    if "xgboost" in library:
-        from xgboost import DMatrix
-
-        best = getattr(final, "best_iteration", None) if final.early_stopping_rounds else None
-        used = (0, best + 1) if best is not None else (0, 0)
-        matrix = DMatrix(prepared)
-        found = final.get_booster().predict(
-            matrix, pred_contribs=True, validate_features=False, iteration_range=used
-        )
-        return np.asarray(found, dtype=float)
-    if "lightgbm" in library:
-        return np.asarray(final.booster_.predict(prepared, pred_contrib=True), dtype=float)
-    return None
 
 
 def _if_complete(
@@ -694,7 +588,7 @@ def _trace_all(preparation: Pipeline, X: pd.DataFrame, n_out: int) -> list[_Made
     ------
     _UntraceableError
     """
-    made = _trace(preparation, [_Made(c, frozenset([c])) for c in X.columns], n_out)
+    made = _trace(preparation, [frozenset([c]) for c in X.columns], n_out)
     if len(made) != n_out:
         raise _UntraceableError
     return made
@@ -722,17 +616,15 @@ def _trace(step: Any, made: list[_Made], n_out: int | None) -> list[_Made]:
     if isinstance(step, SimpleImputer) and n_out == len(made):
         return made
     if hasattr(step, "formulas") and len(getattr(step, "columns", ())) == len(made):
-        return [_formula(name, text, step.columns, made) for name, text in step.formulas]
+        return [_formula(text, step.columns, made) for _, text in step.formulas]
     # Unknown: each of its columns may be made of each that it takes.
-    raw = frozenset().union(*(m.raw for m in made))
     n_out = n_out if n_out is not None else _n_names(step)
-    return [_Made(" & ".join(sorted(raw)), raw)] * n_out
+    return [_Made().union(*made)] * n_out
 
 
-def _formula(name: str, text: str, columns: Sequence[str], made: list[_Made]) -> _Made:
+def _formula(text: str, columns: Sequence[str], made: list[_Made]) -> _Made:
     known = dict(zip(columns, made, strict=True))
-    used = [known[c].raw for c in expressions.columns_of([text])]
-    return _Made(name, frozenset().union(*used))
+    return _Made().union(*(known[c] for c in expressions.columns_of([text])))
 
 
 def _n_in(step: Any) -> int | None:

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from truefit.evaluation.slices import members
+from truefit.evaluation.uncertainty import wilson
 from truefit.metrics import AT_ONCE, truth
 from truefit.project import InputError
 from truefit.task import BinaryClassification
@@ -206,8 +207,7 @@ def _wilson(
     hits = called[_of(rate, called, actual)]
     if not len(hits):
         return math.nan, math.nan
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    return wilson(int(hits.sum()), len(hits), confidence)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

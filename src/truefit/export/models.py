@@ -15,7 +15,6 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
-from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
@@ -26,7 +25,8 @@ from xgboost import XGBClassifier, XGBModel, XGBRegressor
 from truefit.case import OUTPUTS
 from truefit.export.graph import Graph, NoCounterpartError, Precision
 from truefit.export.steps import prepared
-from truefit.export.trees import Tree, ensemble, trees_of
+from truefit.export.trees import Forest, Tree, ensemble, trees_of
+from truefit.library_internals import boosting_start, kernel_factor, remembered_rows
 from truefit.project import InputError
 from truefit.scales import EDGE
 from truefit.task import gives_probabilities
@@ -200,13 +200,15 @@ def _squared_distances(graph: Graph, x: str, rows: np.ndarray) -> str:
 def _(model: NeighboursRegressor | NeighboursClassifier, graph: Graph, x: str) -> str:
     if model.effective_metric_ != "euclidean" or model.weights not in {"uniform", "distance"}:
         raise NoCounterpartError(f"{type(model).__name__} by {model.effective_metric_}")
-    distances = _squared_distances(graph, x, model._fit_X)
+    rows, targets = remembered_rows(model)
+    distances = _squared_distances(graph, x, rows)
     steps = graph.constant(STEPS)
     distances = graph.op("Round", graph.op("Mul", distances, steps))
-    k = graph.constant([min(model.n_neighbors, len(model._fit_X))], np.int64)
+    k = graph.constant([min(model.n_neighbors, len(rows))], np.int64)
     squared, nearest = graph.op("TopK", distances, k, outputs=2, axis=1, largest=0)
-    targets = graph.constant(np.ravel(model._y).astype(np.float64))
-    values = graph.op("Gather", targets, nearest, axis=0)
+    values = graph.op(
+        "Gather", graph.constant(np.ravel(targets).astype(np.float64)), nearest, axis=0
+    )
     if model.weights == "uniform":
         return graph.op("ReduceMean", values, graph.constant([1], np.int64), keepdims=1)
     zero, one = graph.constant(0.0), graph.constant(1.0)
@@ -223,7 +225,7 @@ def _margin(graph: Graph, x: str, model: SVR | SVC) -> str:
     if model.kernel != "rbf":
         raise NoCounterpartError(f"{type(model).__name__} with the kernel {model.kernel}")
     squared = _squared_distances(graph, x, model.support_vectors_)
-    kernel = graph.op("Exp", graph.op("Mul", squared, graph.constant(-model._gamma)))
+    kernel = graph.op("Exp", graph.op("Mul", squared, graph.constant(-kernel_factor(model))))
     return _linear(graph, kernel, np.ravel(model.dual_coef_)[:, None], model.intercept_)
 
 
@@ -248,7 +250,7 @@ def _(model: CalibratedClassifierCV, graph: Graph, x: str) -> str:
 
 @estimated.register
 def _(
-    model: DecisionTreeRegressor | DecisionTreeClassifier | ForestRegressor | ForestClassifier,
+    model: DecisionTreeRegressor | DecisionTreeClassifier | Forest,
     graph: Graph,
     x: str,
 ) -> str:
@@ -261,7 +263,7 @@ def _(
 ) -> str:
     if model.loss not in {"squared_error", "log_loss"}:
         raise NoCounterpartError(f"{type(model).__name__} with the loss {model.loss}")
-    start = graph.constant(np.reshape(model._baseline_prediction, (1, 1)))
+    start = graph.constant(np.reshape(boosting_start(model), (1, 1)))
     score = graph.op("Add", ensemble(graph, x, trees_of(model)), start)
     return graph.op("Sigmoid", score) if gives_probabilities(model) else score
 

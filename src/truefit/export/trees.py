@@ -8,13 +8,21 @@ import numpy as np
 from lightgbm import LGBMModel
 from onnx import numpy_helper
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBModel
 
 from truefit.export.graph import Graph, NoCounterpartError
+from truefit.library_internals import boosted_trees
 
+Forest = RandomForestRegressor | RandomForestClassifier | ExtraTreesRegressor | ExtraTreesClassifier
 LESS_OR_EQUAL, LESS = 0, 1  # how the operator numbers the two questions
 
 
@@ -44,7 +52,7 @@ def _(model: DecisionTreeRegressor | DecisionTreeClassifier) -> list[Tree]:
 
 
 @trees_of.register
-def _(model: ForestRegressor | ForestClassifier) -> list[Tree]:
+def _(model: Forest) -> list[Tree]:
     trees = [tree for member in model.estimators_ for tree in trees_of(member)]
     return [tree._replace(value=tree.value / len(trees)) for tree in trees]
 
@@ -54,8 +62,7 @@ def _(model: HistGradientBoostingRegressor | HistGradientBoostingClassifier) -> 
     if model.is_categorical_ is not None:
         raise NoCounterpartError(f"{type(model).__name__} with categorical columns")
     found = []
-    for (predictor,) in model._predictors:
-        nodes = predictor.nodes
+    for nodes in boosted_trees(model):
         leaf = nodes["is_leaf"].astype(bool)
         left, right = (
             np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right")

@@ -12,10 +12,12 @@ from secrets import token_hex
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
+from msgspec.structs import replace
 from starlette.routing import Route, Router
 
 from truefit.project import InputError
-from truefit.serving import openapi, v2
+from truefit.serving import openapi, schemas, v2
 from truefit.serving.challenger import CHALLENGER, CHAMPION
 from truefit.serving.keys import Keys
 from truefit.serving.limits import LARGE_ONES, SMALL, Limits, Room, Size, encode
@@ -182,7 +184,7 @@ class Service:
     def _problem(self, problem: Problem, call: Call) -> Reply:
         said = problem.document(call.id)
         if call.api == "v2":  # its clients look here
-            said["error"] = problem.detail
+            said.error = problem.detail
         if problem.status == 503:
             problem.headers.append((b"retry-after", b"1"))
         return Reply(encode(said), PROBLEM, problem.status, (FRESH, *problem.headers))
@@ -313,11 +315,8 @@ class Service:
         def work() -> bytes:
             columns, n, ids = served.records.read(call.body(), self.limits.rows)
             by, answers, role = self._answer(call, served, columns, n, ids)
-            said = {"case": call.case, "version": by.version, "request_id": call.id}
-            if role:
-                said["model_role"] = role
             rows = Size(self.limits.body).listed(partial(by.predictions, answers, ids), n)
-            return encode(said | {"predictions": rows})
+            return encode(by.answer_type(**_heading(call, by, role), predictions=rows))
 
         return await self._run(call, work, quick=_is_small(call, served))
 
@@ -332,35 +331,36 @@ class Service:
                 raise Problem(422, f"one record is explained at a time, and these are {n}")
             served.answer(columns, n)  # refuses what cannot be scored
             row = {c.name: v for c, (v,) in zip(served.bundle.inputs, columns, strict=True)}
-            by, found = served, None
-            said = {"case": call.case, "version": served.version, "request_id": call.id}
+            by, found, role = served, None, None
             if self.trial and (pair := self.trial.pair(served)):
                 key = key_of(served, columns, ids, _sent_id(call))
                 by, found = self.trial.explained(pair, columns, row, key)
                 call.version = by.version
                 role = CHAMPION if by is served else CHALLENGER
-                said |= {"version": by.version, "model_role": role}
             found = found or contributions(served, row)
             moved = found["contributions"]
             listed = Size(self.limits.body).listed(moved.__getitem__, len(moved))
-            return encode(said | found | {"contributions": listed})
+            found = found | {"contributions": listed}
+            return encode(schemas.Explanation(**_heading(call, by, role), **found))
 
         return await self._run(call, work, quick=False)
 
     async def cases(self, call: Call) -> Reply:
         """What is served."""
         about = [
-            {"case": name, "title": s.manifest.title, "task": s.manifest.task,
-             "target": s.manifest.target.name, "version": s.version}
+            schemas.Summary(
+                case=name, title=s.manifest.title, task=s.manifest.task,
+                target=s.manifest.target.name, version=s.version,
+            )
             for name, s in self.store.current.items()
         ]  # fmt: skip
-        return Reply(encode({"cases": about}))
+        return Reply(encode(schemas.Cases(cases=about)))
 
     async def case(self, call: Call) -> Reply:
         """What a client must know to send a record."""
         served = self._served(call)
         previous = self.store.previous.get(call.case)
-        said = served.description | {"previous": previous and previous.version}
+        said = replace(served.description, previous=previous and previous.version)
         return Reply(encode(said))
 
     async def comparison(self, call: Call) -> Reply:
@@ -371,7 +371,7 @@ class Service:
         else:
             why = "the service was started without --shadow and without --canary"
             found = {"mode": None, "share": None} | nobody(served, why)
-        return Reply(encode({"case": call.case, "request_id": call.id} | found))
+        return Reply(encode(schemas.Comparison(case=call.case, request_id=call.id, **found)))
 
     async def rollback(self, call: Call) -> Reply:
         """Serve the bundle before the current one again."""
@@ -384,7 +384,7 @@ class Service:
             raise Problem(409, str(error)) from None
         self.metrics.serve(self.store.current)
         call.version = back.version
-        return Reply(encode({"case": call.case, "version": back.version}))
+        return Reply(encode(schemas.RolledBack(case=call.case, version=back.version)))
 
     # The Open Inference Protocol
 
@@ -403,7 +403,8 @@ class Service:
 
     async def server_metadata(self, call: Call) -> Reply:
         """Name, version and extensions, of which there are none."""
-        return Reply(encode({"name": "truefit", "version": version("truefit"), "extensions": []}))
+        server = schemas.Server(name="truefit", version=version("truefit"), extensions=[])
+        return Reply(encode(server))
 
     async def model_metadata(self, call: Call) -> Reply:
         """What a model takes and gives."""
@@ -412,19 +413,19 @@ class Service:
     async def model_ready(self, call: Call) -> Reply:
         """Whether a model answers."""
         served = self._served(call)
-        return Reply(encode({"name": served.manifest.case, "ready": True}))
+        return Reply(encode(schemas.ModelReady(name=served.manifest.case, ready=True)))
 
     # Operations
 
     async def live(self, call: Call) -> Reply:
         """The process answers."""
-        return Reply(encode({"live": True}))
+        return Reply(encode(schemas.Live(live=True)))
 
     async def ready(self, call: Call) -> Reply:
         """It may be sent requests."""
         if self.draining:
             raise Problem(503, "the service is about to stop")
-        return Reply(encode({"ready": True}))
+        return Reply(encode(schemas.Ready(ready=True)))
 
     async def metrics_text(self, call: Call) -> Reply:
         """For Prometheus."""
@@ -546,6 +547,14 @@ def create_app(service: Service) -> Router:
     # Without Starlette's own middleware, so that every answer is made, counted and logged here.
     missing = Endpoint(service, service.nothing, None, **free)
     return Router(routes, redirect_slashes=False, default=missing)
+
+
+def _heading(call: Call, by: Served, role: str | None) -> dict:
+    """The fields of `schemas.Heading`."""
+    return {
+        "case": call.case, "version": by.version, "request_id": call.id,
+        "model_role": role or UNSET,
+    }  # fmt: skip
 
 
 def _is_small(call: Call, served: Served) -> bool:

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from threading import Lock
 
 import numpy as np
+from msgspec.structs import replace
 
 from truefit.project import InputError
+from truefit.serving import schemas
 from truefit.serving.served import Answers, Served
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -121,7 +123,7 @@ class Side:
         self.seconds.add((seconds,))
 
     def said(self, served: Served) -> dict:
-        """For the comparison."""
+        """For the comparison; the fields of `truefit.serving.schemas.Side`."""
         return {
             "version": served.version,
             "model": served.manifest.model,
@@ -205,32 +207,35 @@ class Comparison:
         self._rows += n
 
     def said(self, pair: Pair) -> dict:
-        """The comparison for the API."""
+        """The comparison for the API: fields of `truefit.serving.schemas.Comparison`."""
         with self._lock:
             champion, challenger = self.sides[CHAMPION], self.sides[CHALLENGER]
             return {
                 "since": self.since.isoformat(timespec="seconds"),
-                "champion": champion.said(pair.champion),
-                "challenger": challenger.said(pair.challenger) | {"failed": self.failed},
+                "champion": schemas.Side(**champion.said(pair.champion)),
+                "challenger": schemas.Challenger(
+                    **challenger.said(pair.challenger), failed=self.failed
+                ),
                 "shadow": self._shadow() if self.shadowed or self.dropped else None,
             }
 
-    def _shadow(self) -> dict:
+    def _shadow(self) -> schemas.Shadow:
         n = self._rows
-        found = {"requests": self.shadowed, "rows": n, "dropped": self.dropped}
+        found = schemas.Shadow(requests=self.shadowed, rows=n, dropped=self.dropped)
         if not n:
             return found
         difference = {"mean": self._sum / n, "largest": self._largest}
         far = {"mean": self._apart_sum / n, "largest": self._apart_largest}
         pairs = np.stack([side.scores.values()[-PAIRS:] for side in self.sides.values()], axis=1)
         spread = np.sqrt(np.diag(self._squares)).prod()
-        return found | {
-            "difference": difference | self._differences.quantiles(),
-            "apart": far | self._apart.quantiles(),
-            "correlation": self._squares[0, 1].item() / spread.item() if spread > 0 else None,
-            "called_differently": self._called / n if self._classes else None,
-            "pairs": pairs.tolist(),
-        }
+        return replace(
+            found,
+            difference=difference | self._differences.quantiles(),
+            apart=far | self._apart.quantiles(),
+            correlation=self._squares[0, 1].item() / spread.item() if spread > 0 else None,
+            called_differently=self._called / n if self._classes else None,
+            pairs=pairs.tolist(),
+        )
 
 
 def apart(first: np.ndarray, second: np.ndarray, *, classes: bool) -> np.ndarray:

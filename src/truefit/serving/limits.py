@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -106,8 +106,8 @@ class Size:
     def __init__(self, most: int):
         self.most = self.left = most
 
-    def listed(self, part: Callable[[slice], list], n: int) -> msgspec.Raw:
-        """A list as JSON, made and written some rows at a time.
+    def listed(self, part: Callable[[slice], list], n: int) -> Any:
+        """A list as JSON, a `msgspec.Raw`, made and written some rows at a time.
 
         Parameters
         ----------

@@ -1,20 +1,30 @@
-"""The service described as OpenAPI 3.1, and that description as a page without a script."""
+"""The service described as OpenAPI 3.1, and that description as a page without a script.
+
+The schemas are those of the types that the service reads and writes; see `truefit.serving.schemas`.
+"""
 
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
-LARGEST = (2 - 2**-23) * 2.0**127  # a larger number would be infinite to the model
+from msgspec.json import schema_components
+
+from truefit.serving import schemas, v2
+
 JSON = "application/json"
 POSTED = (400, 403, 404, 408, 413, 415, 422, 503)  # what may be wrong with a request with a body
 PROBLEM = "application/problem+json"
-ROLES = ["champion", "challenger"]
-# Of the Open Inference Protocol
-DATATYPES = ["FP64", "BYTES", "FP32", "FP16", "BF16", "BOOL"]
-DATATYPES += [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+TEXT = {"type": "string"}
+COMPONENTS = "#/components/schemas/"
+KINDS = (  # what is taken and answered, whichever cases there are
+    schemas.Cases, schemas.Description, schemas.Explanation, schemas.Comparison,
+    schemas.RolledBack, schemas.Fault, schemas.Live, schemas.Ready, schemas.Server, schemas.Model,
+    schemas.ModelReady, schemas.Inference, v2.Request,
+)  # fmt: skip
 PROBLEMS = {
     400: "The body is not JSON.",
     401: "The key is missing or wrong.",
@@ -43,13 +53,17 @@ ADDRESS = "http://127.0.0.1:8000"  # in examples; a person puts their own in its
 
 
 def document(
-    cases: list[dict], *, keys: bool, private: bool = False, max_rows: int = 10_000
+    cases: Sequence[schemas.Description],
+    *,
+    keys: bool,
+    private: bool = False,
+    max_rows: int = 10_000,
 ) -> dict:
     """Describe the service for the cases it serves.
 
     Parameters
     ----------
-    cases : list of dict
+    cases : sequence of Description
         Each as ``GET /v1/cases/{case}`` answers.
     keys : bool
         Whether the service wants a key under ``/v1`` and ``/v2``.
@@ -66,26 +80,21 @@ def document(
     paths = {
         "/v1/cases": {
             "get": _operation(
-                "Cases", "cases", "Which cases are served", _answer(_list_of_cases(), "The cases.")
+                "Cases", "cases", "Which cases are served", _answer(schemas.Cases, "The cases.")
             )
         }
     }
-    schemas = {
-        "problem": _problem(), "description": _description(), "comparison": _comparison(),
-    }  # fmt: skip
     for case in cases:
-        name, at = case["case"], f"/v1/cases/{case['case']}"
+        name, at = case.case, f"/v1/cases/{case.case}"
         typical = _typical(case)
-        schemas[f"{name}.record"] = _record(case)
-        schemas[f"{name}.answer"] = _predictions(case)
-        record = {"$ref": f"#/components/schemas/{name}.record"}
+        record = _ref(schemas.named(name, "record"))
         many = {"type": "array", "items": record, "minItems": 1, "maxItems": max_rows}
         paths[at] = {
             "get": _operation(
                 name,
                 f"{name}_description",
                 "What the model takes, and what it predicts",
-                _answer({"$ref": "#/components/schemas/description"}, "The description."),
+                _answer(schemas.Description, "The description."),
                 problems=(404,),
             )
         }
@@ -94,10 +103,7 @@ def document(
                 name,
                 f"{name}_predict",
                 "Predict for one record, or for many",
-                _answer(
-                    {"$ref": f"#/components/schemas/{name}.answer"},
-                    "The predictions, in the records' order.",
-                ),
+                _answer(schemas.named(name, "answer"), "The predictions, in the records' order."),
                 problems=POSTED,
                 description=f"One record, or an array of 1 to {max_rows} records.",
                 requestBody=_body({"oneOf": [record, many]}, typical),
@@ -108,7 +114,7 @@ def document(
                 name,
                 f"{name}_explain",
                 "What moved a prediction",
-                _answer(_explanation(), "The contributions, the largest first."),
+                _answer(schemas.Explanation, "The contributions, the largest first."),
                 problems=POSTED,
                 description="How one record's prediction differs from the prediction for a row of "
                 "typical values, by column. The contributions add up to the difference.",
@@ -120,9 +126,7 @@ def document(
                 name,
                 f"{name}_comparison",
                 "How champion and challenger compare",
-                _answer(
-                    {"$ref": "#/components/schemas/comparison"}, "The comparison, without labels."
-                ),
+                _answer(schemas.Comparison, "The comparison, without labels."),
                 problems=(404,),
                 description="While a challenger answers a share of the requests (`--canary`) or "
                 "scores it beside the champion (`--shadow`). `/comparison` shows it to people.",
@@ -133,7 +137,7 @@ def document(
                 name,
                 f"{name}_rollback",
                 "Go back to the bundle before this one",
-                _answer(_rolled_back(), "The bundle that answers now."),
+                _answer(schemas.RolledBack, "The bundle that answers now."),
                 problems=(403, 404, 409) if keys else (403,),
             )
         }
@@ -157,8 +161,8 @@ def document(
         "tags": [
             {"name": "Cases"},
             *(
-                {"name": c["case"], "x-displayName": c["title"]}
-                | ({"description": c["about"]} if c.get("about") else {})
+                {"name": c.case, "x-displayName": c.title}
+                | ({"description": c.about} if c.about else {})
                 for c in cases
             ),
             {
@@ -170,12 +174,12 @@ def document(
         ],
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": _components(cases),
             "responses": {
                 f"problem_{status}": {
                     "description": text,
                     "headers": _headers(),
-                    "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/problem"}}},
+                    "content": {PROBLEM: {"schema": _ref(schemas.Fault)}},
                 }
                 for status, text in PROBLEMS.items()
             },
@@ -206,43 +210,53 @@ def _problem_answer(status: int) -> dict:
 # Schemas
 
 
-def _text(description: str = "", **more) -> dict:
-    return {"type": "string"} | ({"description": description} if description else {}) | more
+def _components(cases: Sequence[schemas.Description]) -> dict:
+    """The schemas of all that is taken and answered, by name, from the types of the service."""
+    own = (
+        kind
+        for about in cases
+        for kind in (
+            schemas.record(schemas.named(about.case, "record"), about.inputs, about.id),
+            schemas.predictions(about),
+        )
+    )
+    _, found = schema_components((*KINDS, *own), ref_template=f"{COMPONENTS}{{name}}")
+    return _merged(found)
 
 
-def _number(description: str = "", **more) -> dict:
-    return {"type": "number"} | ({"description": description} if description else {}) | more
+def _merged(schema: Any) -> Any:
+    """Schemas in which a choice of types is one type with several names, as people write it."""
+    if isinstance(schema, list):
+        return [_merged(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _merged(part) for key, part in schema.items()}
+    choices = schema.get("anyOf")
+    if not isinstance(choices, list):  # a column may have this name
+        return schema
+    if all("type" in c for c in choices) and sum(len(c) > 1 for c in choices) < 2:
+        del schema["anyOf"]
+        for choice in choices:
+            schema |= choice
+        schema["type"] = [choice["type"] for choice in choices]
+    return schema
 
 
-def _texts(*names: str) -> dict:
-    return {name: _text() for name in names}
-
-
-def _loose(properties: dict, *required: str) -> dict:
-    """An object that has these properties, and may have others."""
-    return {"type": "object", "properties": properties, "required": [*required]}
-
-
-def _object(properties: dict, *, optional: tuple[str, ...] = (), **more) -> dict:
-    """An object of these properties and no others."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
-    } | more
-
-
-def _array(items: dict, **more) -> dict:
-    return {"type": "array", "items": items} | more
+def _ref(kind: type | str) -> dict:
+    """A reference to the schema of a type, or to the one of this name."""
+    return {"$ref": COMPONENTS + (kind if isinstance(kind, str) else kind.__name__)}
 
 
 def _headers() -> dict:
-    return {"x-request-id": {"description": "To find it in the log.", "schema": _text()}}
+    return {"x-request-id": {"description": "To find it in the log.", "schema": TEXT}}
 
 
-def _answer(schema: dict, description: str, kind: str = JSON) -> dict:
-    content = {kind: {"schema": schema}}
+def _answer(kind: type | str, description: str) -> dict:
+    return _content(JSON, _ref(kind), description)
+
+
+def _content(media: str, schema: dict, description: str) -> dict:
+    content = {media: {"schema": schema}}
     return {"200": {"description": description, "headers": _headers(), "content": content}}
 
 
@@ -250,277 +264,33 @@ def _body(schema: dict, example: object) -> dict:
     return {"required": True, "content": {JSON: {"schema": schema, "example": example}}}
 
 
-def _column(column: dict) -> dict:
-    """The schema of one input column."""
-    kind = "number" if column["type"] == "number" else "string"
-    said = [column["unit"]] if column.get("unit") else []
-    if column.get("minimum") is not None:
-        said.append(f"{column['minimum']:.12g} to {column['maximum']:.12g} in training")
-    if column.get("categories"):
-        said.append("in training: " + ", ".join(_categories(column)))
-    if column["nullable"]:
-        said.append("null where there is none" if column.get("absent") else "null if not known")
-    if kind == "number":
-        limits = {"minimum": -LARGEST, "maximum": LARGEST}
-    else:  # an empty text is a gap
-        limits = {} if column["nullable"] else {"minLength": 1}
-    return {
-        "type": [kind, "null"] if column["nullable"] else kind,
-        **limits,
-        "description": "; ".join(said),
-        "examples": [column.get("typical")],
-    }
-
-
-def _categories(column: dict) -> list[str]:
-    return [c for c in column["categories"] if not (column.get("absent") and c == "absent")]
-
-
-def _record(case: dict) -> dict:
-    columns = {column["name"]: _column(column) for column in case["inputs"]}
-    if not case["id"] or case["id"] in columns:
-        return _object(columns)
-    identity = {"type": ["string", "number", "null"], "description": "comes back with the answer"}
-    return _object({case["id"]: identity} | columns, optional=(case["id"],))
-
-
-def _typical(case: dict) -> dict:
-    return {column["name"]: column.get("typical") for column in case["inputs"]}
-
-
-def _heading() -> dict:
-    return {
-        "case": _text(),
-        "version": _text("of the bundle that answered"),
-        "model_role": _text("of that bundle, while there is a challenger", enum=ROLES),
-        "request_id": _text(),
-    }
-
-
-def _warning() -> dict:
-    return _object(
-        {
-            "column": _text(),
-            "value": {"type": ["number", "string"]},
-            "reason": _text("why the prediction is to be taken with care"),
-        }
-    )
-
-
-def _predictions(case: dict) -> dict:
-    """The answer to predict; what is in it depends on the task."""
-    unit = case["target"].get("unit")
-    identity = {"id": {"type": ["string", "number", "null"]}} if case["id"] else {}
-    if case["classes"]:
-        chance = {"type": "number", "minimum": 0, "maximum": 1}
-        said = {
-            "prediction": _text(
-                f"{case['positive']} from a probability of {case['threshold']:.3g} on",
-                enum=case["classes"],
-            ),
-            "probabilities": _object(dict.fromkeys(case["classes"], chance)),
-        }
-    else:
-        said = {"prediction": _number(unit or "")}
-        if case["interval"]:
-            end = f"end of the interval of {100 * case['interval']['confidence']:g} % confidence"
-            said |= {"low": _number(f"lower {end}"), "high": _number(f"upper {end}")}
-    one = _object(identity | said | {"warnings": _array(_warning())}, optional=("id",))
-    return _object(_heading() | {"predictions": _array(one)}, optional=("model_role",))
-
-
-def _explanation() -> dict:
-    value = {"type": ["number", "string", "null"]}
-    contribution = _object(
-        {
-            "column": _text(),
-            "value": value,
-            "typical": value,
-            "contribution": _number("in the unit of the prediction"),
-        }
-    )
-    return _object(
-        _heading()
-        | {
-            "prediction": _number("for a classification the probability of the positive class"),
-            "typical": _number("the prediction for a row of typical values"),
-            "contributions": _array(contribution),
-        },
-        optional=("model_role",),
-    )
-
-
-def _comparison() -> dict:
-    """Champion and challenger, as far as both are there."""
-    numbers = {"type": ["object", "null"], "additionalProperties": {"type": "number"}}
-    count = {"type": "integer", "minimum": 0}
-    side = {
-        "version": _text(),
-        "model": _text(),
-        "requests": count | {"description": "that it answered"},
-        "rows": count,
-        "predictions": numbers | {"description": "quantiles; in a shadow of rows both scored"},
-        "seconds": numbers | {"description": "quantiles of the time for a request"},
-    }
-    more = ("requests", "rows", "predictions", "seconds")
-    shadow = {
-        "requests": count | {"description": "that both scored"},
-        "rows": count,
-        "dropped": count | {"description": "requests that the challenger had no time for"},
-        "difference": numbers | {"description": "challenger minus champion, in the target's unit"},
-        "apart": numbers | {"description": "how far, as a share of the larger prediction; for a "
-                            "classification the difference of the probabilities"},
-        "correlation": {"type": ["number", "null"]},
-        "called_differently": {"type": ["number", "null"], "description": "share of the rows"},
-        "pairs": _array(
-            _array({"type": "number"}, minItems=2, maxItems=2),
-            description="what champion and challenger said of the newest rows",
-        ),
-    }  # fmt: skip
-    needed = ("requests", "rows", "dropped")
-    nothing = {"type": ["object", "null"]}
-    return _object(
-        {
-            "case": _text(),
-            "request_id": _text(),
-            "mode": {"type": ["string", "null"], "description": "shadow or canary"},
-            "share": {"type": ["number", "null"], "description": "of the requests"},
-            "since": {"type": ["string", "null"], "description": "when both were first there"},
-            "champion": _object(side, optional=more),
-            "challenger": _object(side | {"failed": count}) | nothing,
-            "shadow": _object(shadow, optional=tuple(n for n in shadow if n not in needed))
-            | nothing,
-            "reason": {"type": ["string", "null"], "description": "why there is no challenger"},
-        }
-    )
-
-
-def _rolled_back() -> dict:
-    return _object({"case": _text(), "version": _text("of the bundle that answers now")})
-
-
-def _list_of_cases() -> dict:
-    case = _texts("case", "title", "task", "target", "version")
-    return _object({"cases": _array(_object(case))})
-
-
-def _description() -> dict:
-    """What a model takes and predicts; more members may come."""
-    column = {
-        "name": _text(),
-        "type": _text(enum=["number", "text"]),
-        "unit": _text(),
-        "nullable": {"type": "boolean"},
-        "absent": {"type": "boolean", "description": "null means that there is none"},
-        "minimum": _number("in training"),
-        "maximum": _number("in training"),
-        "categories": _array(_text(), description="in training"),
-        "typical": {"type": ["number", "string"], "description": "null where it is missing"},
-        "influence": _number(
-            "mean absolute change of the prediction when the column takes its typical value"
-        ),
-    }
-    needed = ("name", "type", "nullable")
-    optional = tuple(name for name in column if name not in needed)
-    maybe = {"type": ["string", "null"]}
-    return {
-        "type": "object",
-        "properties": {
-            "case": _text(),
-            "title": _text(),
-            "about": maybe,
-            "task": _text(enum=["regression", "classification"]),
-            "target": {"type": "object"},
-            "classes": _array(_text(), type=["array", "null"]),
-            "positive": maybe,
-            "threshold": {"type": ["number", "null"]},
-            "interval": {"type": ["object", "null"]},
-            "id": maybe,
-            "model": _text(),
-            "version": _text(),
-            "previous": maybe,
-            "training_rows": {"type": "integer"},
-            "inputs": _array(_object(column, optional=optional, additionalProperties=True)),
-        },
-        "required": ["case", "title", "task", "target", "version", "inputs"],
-    }
-
-
-def _problem() -> dict:
-    return _object(
-        {
-            "type": _text(),
-            "title": _text("what the status means"),
-            "status": {"type": "integer"},
-            "detail": _text("what is wrong, and where"),
-            "request_id": _text(),
-            "row": {"type": "integer", "description": "of the records, from 1"},
-            "column": _text(),
-            "error": _text("the detail once more, under /v2"),
-        },
-        optional=("row", "column", "error"),
-    )
+def _typical(case: schemas.Description) -> dict:
+    return {column.name: column.typical for column in case.inputs}
 
 
 # The Open Inference Protocol, and what an operator asks for
 
 
-def _inference_protocol(cases: list[dict]) -> dict:
+def _inference_protocol(cases: Sequence[schemas.Description]) -> dict:
     tag = "Open Inference Protocol"
     model = {
         "name": "case",
         "in": "path",
         "required": True,
-        "schema": _text(enum=[case["case"] for case in cases]),
+        "schema": TEXT | {"enum": [case.case for case in cases]},
     }
-    versions = [c["version"] for c in cases]
-    version = model | {"name": "version", "schema": _text(examples=versions)}
-    shape = _array({"type": "integer", "minimum": 1}, minItems=1, maxItems=2)
-    # Members that the protocol does not name are let through.
-    extra = {"parameters": {"type": ["object", "null"]}}
-    tensor = extra | {
-        "name": _text("of a column"),
-        "shape": shape,
-        "datatype": _text("BYTES for texts; for numbers FP64 or another one", enum=DATATYPES),
-        "data": _array({"type": ["number", "string", "boolean", "null"]}, minItems=1),
-    }
-    request = extra | {
-        "id": {"type": ["string", "null"]},
-        "inputs": _array(_loose(tensor, "name", "shape", "datatype", "data"), minItems=1),
-        "outputs": _array(
-            _loose(extra | {"name": _text()}, "name"),
-            type=["array", "null"],
-            description="those to answer with; all, if it is missing",
-        ),
-    }
-    said = {
-        "name": _text("prediction, low, high or probability"),
-        "shape": shape,
-        "datatype": _text(enum=["FP64", "BYTES"]),
-        "data": _array({"type": ["number", "string"]}),
-    }
-    roles = _object({"model_role": _text("while there is a challenger", enum=ROLES)})
-    response = _object(
-        _texts("model_name", "model_version", "id")
-        | {"parameters": roles, "outputs": _array(_object(said))},
-        optional=("parameters",),
-    )
-    declared = _array(_object(_texts("name", "datatype") | {"shape": _array({"type": "integer"})}))
-    metadata = _object(
-        _texts("name", "platform")
-        | {"versions": _array(_text()), "inputs": declared, "outputs": declared}
-    )
-    server = _object(_texts("name", "version") | {"extensions": _array(_text())})
-    ready = _object({"name": _text(), "ready": {"type": "boolean"}})
-
+    versions = {"examples": [case.version for case in cases]}
+    version = model | {"name": "version", "schema": TEXT | versions}
     paths = {
-        "/v2": {"get": _operation(tag, "server", "The server", _answer(server, "Its name."))},
+        "/v2": {
+            "get": _operation(tag, "server", "The server", _answer(schemas.Server, "Its name."))
+        },
         "/v2/health/live": {
-            "get": _operation(tag, "v2_live", "Alive", _answer(_flag("live"), "It is."))
+            "get": _operation(tag, "v2_live", "Alive", _answer(schemas.Live, "It is."))
         },
         "/v2/health/ready": {
             "get": _operation(
-                tag, "v2_ready", "Ready", _answer(_flag("ready"), "It is."), problems=(503,)
+                tag, "v2_ready", "Ready", _answer(schemas.Ready, "It is."), problems=(503,)
             )
         },
     }
@@ -533,7 +303,7 @@ def _inference_protocol(cases: list[dict]) -> dict:
                 tag,
                 f"model{suffix}",
                 "What a model takes",
-                _answer(metadata, "Its tensors."),
+                _answer(schemas.Model, "Its tensors."),
                 problems=(404,),
                 parameters=parameters,
             )
@@ -543,7 +313,7 @@ def _inference_protocol(cases: list[dict]) -> dict:
                 tag,
                 f"model_ready{suffix}",
                 "Whether a model is ready",
-                _answer(ready, "It is."),
+                _answer(schemas.ModelReady, "It is."),
                 problems=(404, 503),
                 parameters=parameters,
             )
@@ -553,30 +323,26 @@ def _inference_protocol(cases: list[dict]) -> dict:
                 tag,
                 f"infer{suffix}",
                 "Predict",
-                _answer(response, "The outputs."),
+                _answer(schemas.Inference, "The outputs."),
                 problems=POSTED,
                 parameters=parameters,
-                requestBody=_body(_loose(request, "inputs"), _tensors(cases[0]) if cases else {}),
+                requestBody=_body(_ref(v2.Request), _tensors(cases[0]) if cases else {}),
             )
         }
     return paths
 
 
-def _flag(name: str) -> dict:
-    return _object({name: {"type": "boolean"}})
-
-
-def _tensors(case: dict) -> dict:
+def _tensors(case: schemas.Description) -> dict:
     """A row of typical values as the inference protocol writes it."""
     return {
         "inputs": [
             {
-                "name": column["name"],
+                "name": column.name,
                 "shape": [1],
-                "datatype": "FP64" if column["type"] == "number" else "BYTES",
-                "data": [column.get("typical")],
+                "datatype": v2.DATATYPES[column.type],
+                "data": [column.typical],
             }
-            for column in case["inputs"]
+            for column in case.inputs
         ]
     }
 
@@ -585,7 +351,7 @@ def _health_and_metrics() -> dict:
     return {
         "/health/live": {
             "get": _operation(
-                "Operations", "live", "Alive", _answer(_flag("live"), "The process answers.")
+                "Operations", "live", "Alive", _answer(schemas.Live, "The process answers.")
             )
         },
         "/health/ready": {
@@ -593,7 +359,7 @@ def _health_and_metrics() -> dict:
                 "Operations",
                 "ready",
                 "Ready for requests",
-                _answer(_flag("ready"), "It is."),
+                _answer(schemas.Ready, "It is."),
                 problems=(503,),
             )
         },
@@ -602,7 +368,7 @@ def _health_and_metrics() -> dict:
                 "Operations",
                 "metrics",
                 "Metrics for Prometheus",
-                _answer(_text(), "In Prometheus' text format.", "text/plain"),
+                _content("text/plain", TEXT, "In Prometheus' text format."),
             )
         },
     }
@@ -629,7 +395,7 @@ def page(document: dict) -> str:
             f'<section aria-labelledby="s{number}"><h2 id="s{number}">{name}</h2>'
             f"{about}{operations}</section>"
         )
-    problem = document["components"]["schemas"]["problem"]
+    problem = _ref(schemas.Fault)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -720,7 +486,10 @@ def _sample(parameter: dict) -> str:
 
 
 def _resolved(document: dict, found: dict) -> dict:
-    while "$ref" in found:
+    while "$ref" in found or "anyOf" in found:
+        if "anyOf" in found:  # the first is what there is, the others say that it may be missing
+            found = found["anyOf"][0]
+            continue
         at, *keys = document, *found["$ref"].removeprefix("#/").split("/")
         for key in keys:
             at = at[key]
@@ -730,6 +499,8 @@ def _resolved(document: dict, found: dict) -> dict:
 
 def _words(document: dict, schema: dict) -> str:
     """The type of a value in words."""
+    if "anyOf" in schema:
+        return " or ".join(_words(document, choice) for choice in schema["anyOf"])
     kind = schema.get("type", "object")
     words = " or ".join(kind) if isinstance(kind, list) else kind
     if "items" in schema:
@@ -746,12 +517,12 @@ def _rows(document: dict, schema: dict, prefix: str = "") -> Iterator[tuple[str,
     if "oneOf" in schema:  # one record, or an array of them
         schema = _resolved(document, schema["oneOf"][0])
     for name, member in schema.get("properties", {}).items():
+        said, words = member.get("description", ""), _words(document, member)
         member = _resolved(document, member)
-        said = member.get("description", "")
         if name not in schema.get("required", ()):
             said = "; ".join(filter(None, (said, "may be missing")))
         example = json.dumps(member["examples"][0]) if member.get("examples") else ""
-        yield prefix + name, _words(document, member), said, example
+        yield prefix + name, words, said, example
         inner = _resolved(document, member.get("items", member))
         if "properties" in inner:
             yield from _rows(document, inner, prefix + name + ("[]." if "items" in member else "."))

@@ -1,6 +1,9 @@
 """What a client did wrong, as one sentence and a status."""
 
 from http import HTTPStatus
+from typing import Any
+
+from truefit.serving import schemas
 
 
 class Problem(Exception):  # noqa: N818 - it is RFC 9457's word, and not every one is an error
@@ -20,19 +23,19 @@ class Problem(Exception):  # noqa: N818 - it is RFC 9457's word, and not every o
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.where = {k: v for k, v in where.items() if v is not None}
+        self.where: dict[str, Any] = {k: v for k, v in where.items() if v is not None}
         self.headers: list[tuple[bytes, bytes]] = []
 
-    def document(self, request_id: str) -> dict:
+    def document(self, request_id: str) -> schemas.Fault:
         """The problem document."""
-        return {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-            "request_id": request_id,
+        return schemas.Fault(
+            type="about:blank",
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            request_id=request_id,
             **self.where,
-        }
+        )
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from truefit.manifest import Column
 from truefit.project import InputError
+from truefit.serving import schemas
 from truefit.serving.limits import check_values
 from truefit.serving.problems import Problem, shown
 
@@ -42,21 +43,10 @@ class Records:
 
     def __init__(self, inputs: Sequence[Column], id: str | None):
         self._inputs = {column.name: column for column in inputs}
-        kinds = {"number": float, "text": str}
-        fields: list[tuple] = []
-        for i, column in enumerate(inputs):
-            kind = kinds[column.type]
-            fields.append((f"f{i}", kind | None if column.nullable else kind))
-        names = {f"f{i}": column.name for i, column in enumerate(inputs)}
         self._known = {*self._inputs, id}
         self._has_id = id is not None and id not in self._inputs
-        if self._has_id:
-            fields.append(("id", str | int | float | None | msgspec.UnsetType, msgspec.UNSET))
-            names["id"] = id
         try:
-            row = msgspec.defstruct(
-                "Row", fields, rename=names, forbid_unknown_fields=True, gc=False
-            )
+            row = schemas.record("Row", inputs, id)
         except ValueError:
             raise InputError(
                 "a column whose name has a quotation mark, a backslash or a control character "

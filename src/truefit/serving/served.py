@@ -7,10 +7,12 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import asdict
 
 from truefit.bundle import LARGEST, Bundle
-from truefit.manifest import Column, Interval
+from truefit.manifest import Column
 from truefit.project import InputError
+from truefit.serving import schemas
 from truefit.serving.problems import Problem, shown
 from truefit.serving.records import Records
 
@@ -29,9 +31,10 @@ class Unlike(NamedTuple):
     rows: Sequence[int]  # from 0, in order
     values: Sequence
 
-    def warning(self, value: Any) -> dict:
+    def warning(self, value: Any) -> schemas.Warned:
         """What the API says of one of them."""
-        return {"column": self.column.name, "value": value, "reason": self._reason(value)}
+        name = self.column.name
+        return schemas.Warned(column=name, value=value, reason=self._reason(value))
 
     def _reason(self, value: Any) -> str:
         if self.kind == "unseen":
@@ -70,6 +73,7 @@ class Served:
         self.manifest = bundle.manifest
         self.version = bundle.version
         self.records = Records(bundle.inputs, self.manifest.id)
+        self._prediction = schemas.prediction(self.description)
         self._seen = {c.name: frozenset(c.categories or ()) for c in bundle.inputs}
         try:  # a row as most are: the first answer costs more than the others, and shows what fails
             answered = np.isfinite(bundle.score(self.typical_row())).all()
@@ -129,43 +133,45 @@ class Served:
         odd = [row for row, value in enumerate(values) if value and value not in seen]
         return [Unlike(column, "unseen", odd, [values[row] for row in odd])] if odd else []
 
-    def predictions(self, answers: Answers, ids: list | None, some: slice) -> list[dict]:
-        """The answers to some of the rows, row by row, as the API gives them."""
+    def predictions(self, answers: Answers, ids: list | None, some: slice) -> list:
+        """The answers to some of the rows, row by row; see `truefit.serving.schemas.prediction`."""
         outputs = {name: values[some] for name, values in answers.outputs.items()}
-        rows = self.manifest.rows(outputs, NONE)
+        rows = self.manifest.rows(outputs, self._prediction, NONE)
         for unlike in answers.unlike:
             first, end = (bisect_left(unlike.rows, row) for row in (some.start, some.stop))
             for at in range(first, end):
-                rows[unlike.rows[at] - some.start]["warnings"] += (
-                    unlike.warning(unlike.values[at]),
-                )
-        if ids:
-            rows = [{"id": id} | row for id, row in zip(ids[some], rows, strict=True)]
+                rows[unlike.rows[at] - some.start].warnings += (unlike.warning(unlike.values[at]),)
+        for id, row in zip(ids[some], rows, strict=True) if ids else ():
+            row.id = id
         return rows
 
     @cached_property
-    def description(self) -> dict:
+    def description(self) -> schemas.Description:
         """What a client must know to send a record."""
-        m = self.manifest
-        return {
-            "case": m.case,
-            "title": m.title,
-            "about": m.about,
-            "task": m.task,
-            "target": _known(m.target),
-            **{k: _known(v) if isinstance(v, Interval) else v for k, v in m.decision.items()},
-            "id": m.id,
-            "model": m.model,
-            "version": self.version,
-            "training_rows": m.data.training_rows,
-            "inputs": [_known(c) | {"nullable": c.nullable} for c in self.bundle.inputs],
-        }
+        m, inputs = self.manifest, [asdict(column) for column in self.bundle.inputs]
+        for known, column in zip(inputs, self.bundle.inputs, strict=True):
+            known |= {
+                "typical": None if column.typical == "" else column.typical,
+                "nullable": column.nullable,
+            }
+        return schemas.Description(
+            case=m.case,
+            title=m.title,
+            about=m.about,
+            task=m.task,
+            target=m.target,
+            **m.decision,
+            id=m.id,
+            model=m.model,
+            version=self.version,
+            training_rows=m.data.training_rows,
+            inputs=[schemas.Input(**known) for known in inputs],
+        )
 
-
-def _known(struct: Any) -> dict:
-    """The fields of a struct that say something."""
-    fields = {name: getattr(struct, name) for name in struct.__struct_fields__}
-    return {k: v for k, v in fields.items() if v is not None and v != "" and v is not False}
+    @cached_property
+    def answer_type(self) -> type[Any]:
+        """The type of an answer to a request; see `truefit.serving.schemas.predictions`."""
+        return schemas.predictions(self.description)
 
 
 def _look_at_few(column: Column, values: Sequence) -> list[Unlike]:
@@ -253,7 +259,7 @@ def contributions(served: Served, row: Mapping[str, Any], pairs: int = 8) -> dic
         "prediction": float(scores[0, -1]),
         "typical": float(scores[0, 0]),
         "contributions": [
-            {"column": n, "value": row[n], "typical": typical[n], "contribution": c}
+            schemas.Contribution(column=n, value=row[n], typical=typical[n], contribution=c)
             for n, c in moved
         ],
     }

@@ -14,6 +14,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from truefit.library_internals import keep_connection
 from truefit.project import InputError
 from truefit.serving.app import DRAIN, Service, create_app
 from truefit.serving.keys import Keys
@@ -204,7 +205,7 @@ class Protocol(HttpToolsProtocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        keep_connection(self)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from truefit.serving import schemas
 from truefit.serving.challenger import CHALLENGER, CHAMPION, Pair
 from truefit.serving.metrics import Metrics
 from truefit.serving.request_log import Entry, RequestLog
@@ -246,7 +247,7 @@ class Trial:
 
 def nobody(served: Served, why: str) -> dict[str, Any]:
     """What the comparison says where there is no challenger."""
-    champion = {"version": served.version, "model": served.manifest.model}
+    champion = schemas.Side(version=served.version, model=served.manifest.model)
     return {
         "since": None, "champion": champion, "challenger": None, "shadow": None, "reason": why,
     }  # fmt: skip

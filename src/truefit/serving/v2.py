@@ -6,10 +6,13 @@ Tensors are JSON; the extension for binary ones is not offered.
 
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta, Raw
 
 from truefit.manifest import Column
+from truefit.serving import schemas
 from truefit.serving.limits import Size, check_values
 from truefit.serving.problems import Problem, shown
 from truefit.serving.records import WORDS, lax, not_json, repeated_key, too_many, unreadable
@@ -18,30 +21,51 @@ from truefit.serving.served import Answers, Served
 WHOLE = {f"INT{n}": (-(2 ** (n - 1)), 2 ** (n - 1) - 1) for n in (8, 16, 32, 64)}
 WHOLE |= {f"UINT{n}": (0, 2**n - 1) for n in (8, 16, 32, 64)}
 NUMBERS = {"BOOL", "FP16", "FP32", "FP64", "BF16", *WHOLE}
-DATATYPES = {"number": "FP64", "text": "BYTES"}
+DATATYPES: dict[str, schemas.Datatype] = {"number": "FP64", "text": "BYTES"}
 
 
-class Tensor(msgspec.Struct):
+_data_schema = {
+    "type": "array",
+    "items": {"type": ["number", "string", "boolean", "null"]},
+    "minItems": 1,
+}
+_kinds_of_data = Meta(
+    description="BYTES for texts; for numbers FP64 or another one",
+    extra_json_schema={"enum": [*sorted(NUMBERS), "BYTES"]},
+)
+
+
+class _Extended(msgspec.Struct, kw_only=True):
+    """What may have members that the protocol does not name; none of them is looked at."""
+
+    parameters: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = (
+        msgspec.field(default_factory=Raw)
+    )
+
+
+class Tensor(_Extended, kw_only=True):
     """An input of an inference request."""
 
-    name: str
-    shape: list[int]
-    datatype: str
-    data: msgspec.Raw
+    name: Annotated[str, Meta(description="of a column")]
+    shape: schemas.Shape
+    datatype: Annotated[str, _kinds_of_data]
+    data: Annotated[Raw, Meta(extra_json_schema=_data_schema)]
 
 
-class Wanted(msgspec.Struct):
+class Wanted(_Extended, kw_only=True):
     """An output that a request asks for."""
 
     name: str
 
 
-class Request(msgspec.Struct):
+class Request(_Extended, kw_only=True):
     """An inference request; parameters are not looked at, here and in its parts."""
 
-    inputs: list[Tensor]
     id: str | None = None
-    outputs: list[Wanted] | None = None
+    inputs: Annotated[list[Tensor], Meta(extra_json_schema={"minItems": 1})]
+    outputs: Annotated[
+        list[Wanted] | None, Meta(description="those to answer with; all, if it is missing")
+    ] = None
 
 
 _request = msgspec.json.Decoder(Request)
@@ -202,7 +226,7 @@ def _check_whole(column: Column, tensor: Tensor, values: list) -> None:
             raise Problem(422, said, row=row, column=column.name)
 
 
-def outputs_of(served: Served) -> dict[str, str]:
+def outputs_of(served: Served) -> dict[str, schemas.Datatype]:
     """The names of a model's outputs, with their datatypes."""
     return served.manifest.datatypes
 
@@ -212,44 +236,45 @@ def response(
     served: Served,
     answers: Answers,
     request_id: str,
-    role: str | None,
+    role: schemas.Role | None,
     size: Size,
-) -> dict:
+) -> schemas.Inference:
     """The answer, with the outputs that the request asks for."""
     wanted = [w.name for w in request.outputs or ()] or list(answers.outputs)
     types, n = outputs_of(served), len(answers.scores)
-    return {
-        "model_name": served.manifest.case,
-        "model_version": served.version,
-        "id": request.id or request_id,
-        **({"parameters": {"model_role": role}} if role else {}),
-        "outputs": [
-            {
-                "name": name,
-                "shape": [n, 1],
-                "datatype": types[name],
-                "data": size.listed(answers.outputs[name].__getitem__, n),
-            }
+    return schemas.Inference(
+        model_name=served.manifest.case,
+        model_version=served.version,
+        id=request.id or request_id,
+        parameters=schemas.Answered(model_role=role) if role else msgspec.UNSET,
+        outputs=[
+            schemas.Output(
+                name=name,
+                shape=[n, 1],
+                datatype=types[name],
+                data=size.listed(answers.outputs[name].__getitem__, n),
+            )
             for name in wanted
         ],
-    }
+    )
 
 
-def metadata(served: Served) -> dict:
+def metadata(served: Served) -> schemas.Model:
     """What the model takes and gives."""
-    return {
-        "name": served.manifest.case,
-        "versions": [served.version],
-        "platform": "onnx",
-        "inputs": [
-            {"name": c.name, "datatype": DATATYPES[c.type], "shape": [-1, 1]}
-            for c in served.bundle.inputs
-        ],
-        "outputs": [
-            {"name": name, "datatype": kind, "shape": [-1, 1]}
-            for name, kind in outputs_of(served).items()
-        ],
-    }
+    takes = {column.name: DATATYPES[column.type] for column in served.bundle.inputs}
+    return schemas.Model(
+        name=served.manifest.case,
+        versions=[served.version],
+        platform="onnx",
+        inputs=_declared(takes),
+        outputs=_declared(outputs_of(served)),
+    )
+
+
+def _declared(tensors: dict[str, schemas.Datatype]) -> list[schemas.Declared]:
+    return [
+        schemas.Declared(name=name, datatype=kind, shape=[-1, 1]) for name, kind in tensors.items()
+    ]
 
 
 def _lower(text: str) -> str:

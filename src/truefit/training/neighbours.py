@@ -5,6 +5,8 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from truefit.library_internals import remembered_rows
+
 STEPS = 1e6  # squared distances are told apart to so many steps in 1
 AT_ONCE = 1000  # rows whose distances are held in memory
 
@@ -17,26 +19,27 @@ class _EarlierFirst:
     """
 
     n_neighbors: int
-    _fit_X: np.ndarray  # noqa: N815
 
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
         """Find the nearest training rows, nearest first; see `sklearn.neighbors`."""
         check_is_fitted(self)
-        X = self._fit_X if X is None else validate_data(self, X, dtype=np.float64, reset=False)
+        known, _ = remembered_rows(self)
+        X = known if X is None else validate_data(self, X, dtype=np.float64, reset=False)
         # A model that is fitted again, on fewer rows, has no more neighbours than these.
-        count = min(n_neighbors or self.n_neighbors, len(self._fit_X))
-        parts = [self._nearest(X[i : i + AT_ONCE], count) for i in range(0, len(X), AT_ONCE)]
+        count = min(n_neighbors or self.n_neighbors, len(known))
+        parts = [_nearest(X[i : i + AT_ONCE], known, count) for i in range(0, len(X), AT_ONCE)]
         steps, nearest = (np.concatenate(part) for part in zip(*parts, strict=True))
         return (np.sqrt(steps / STEPS), nearest) if return_distance else nearest
 
-    def _nearest(self, X: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Squared distances in steps, and the numbers of the rows."""
-        rows = len(self._fit_X)
-        steps = np.rint(euclidean_distances(X, self._fit_X, squared=True) * STEPS)
-        # One whole number for both: the distance first, and then the place.
-        steps = np.minimum(steps, 2**62 // rows).astype(np.int64)
-        keys = np.partition(steps * rows + np.arange(rows), count - 1, axis=1)[:, :count]
-        return np.divmod(np.sort(keys, axis=1), rows)
+
+def _nearest(X: np.ndarray, known: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distances in steps, and the numbers of the known rows."""
+    rows = len(known)
+    steps = np.rint(euclidean_distances(X, known, squared=True) * STEPS)
+    # One whole number for both: the distance first, and then the place.
+    steps = np.minimum(steps, 2**62 // rows).astype(np.int64)
+    keys = np.partition(steps * rows + np.arange(rows), count - 1, axis=1)[:, :count]
+    return np.divmod(np.sort(keys, axis=1), rows)
 
 
 class NeighboursRegressor(_EarlierFirst, KNeighborsRegressor):
