@@ -82,7 +82,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Test processes share the cores, and most searches end before a worker would have started.
 for variable in ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-# The grammars that nbformat would make of this package take a second; see truefit.notebook.render.
+# The grammars that nbformat would make of it take a second; see truefit.library_internals.
 sys.modules.setdefault("rfc3987_syntax", None)
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("unhurried", deadline=None)

@@ -3,6 +3,7 @@
 import re
 from io import BytesIO
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,18 @@ def test_a_figure_without_a_text_is_refused(alt, shown):
     with pytest.raises(ValueError, match="text that says what it shows"):
         figures.show(draw(), alt)
     assert not shown.outputs
+
+
+def test_the_callers_settings_are_back_when_the_last_figure_is_shown(shown):
+    plt.close("all")
+    with plt.rc_context({"lines.linewidth": 7.5, "axes.grid": False}):
+        before = dict(plt.rcParams)
+        first, second = draw(), draw()
+        figures.show(first, "A line.")
+        assert plt.rcParams["axes.grid"]  # the other is still drawn
+        figures.show(second, "A line.")
+        assert dict(plt.rcParams) == before
+        assert shown.outputs[0].data == shown.outputs[1].data
 
 
 def test_a_figure_is_a_picture_and_its_text(shown):

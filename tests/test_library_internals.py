@@ -5,6 +5,8 @@ import asyncio
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -95,6 +97,21 @@ def test_a_connection_that_gets_something_is_kept():
         return before, timer.cancelled()
 
     assert asyncio.run(waits()) == (False, True)
+
+
+def test_jsonschema_is_imported_without_its_grammars_and_nothing_else_is_changed():
+    script = (
+        "import sys, truefit.notebook\n"
+        "assert 'rfc3987_syntax' not in sys.modules and 'jsonschema' not in sys.modules\n"
+        "from truefit.notebook.normalise import normalise\n"
+        "from truefit.library_internals import import_jsonschema\n"
+        "import_jsonschema()\n"
+        "import importlib.util, nbformat\n"
+        "assert 'jsonschema' in sys.modules and 'lark' not in sys.modules\n"
+        "assert importlib.util.find_spec('rfc3987_syntax')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_fork_server_ends():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,13 +32,30 @@ MOST_NAMES = 40  # on one axis
 MOST_POINTS = 20_000
 MOST_LETTERS = 48  # of a name; a title or a sentence may be longer
 MOST_TICKS = 50  # on a logarithmic axis
+# What is drawn takes its looks from Matplotlib's settings until the end, so they are given back
+# with the last figure.
+_drawn: WeakSet[Figure] = WeakSet()
+_settings: dict[str, Any] = {}
 
 
 def new(width: float = 7.2, height: float = 3.6, **subplots: Any):
-    """``plt.subplots`` in the project's style; sizes in inches, at 100 pixels to the inch."""
+    """``plt.subplots`` in the project's style; sizes in inches, at 100 pixels to the inch.
+
+    The style lasts until the figure is shown by `show`; then the caller's settings are back.
+    """
+    if not _drawing():
+        _settings.update(plt.rcParams.copy())
+        del _settings["backend"]  # which cannot be set twice
     plt.rcdefaults()
     plt.style.use(STYLE)
-    return plt.subplots(figsize=(width, height), **subplots)
+    figure, axes = plt.subplots(figsize=(width, height), **subplots)
+    _drawn.add(figure)
+    return figure, axes
+
+
+def _drawing() -> bool:
+    """Whether a figure that `new` made is still to be shown."""
+    return any(plt.fignum_exists(figure.number) for figure in _drawn)
 
 
 def show(figure: Figure, alt: str, *, colours: int = COLOURS) -> None:
@@ -63,6 +81,10 @@ def show(figure: Figure, alt: str, *, colours: int = COLOURS) -> None:
         # Hardly compressed, because it is read again at once.
         figure.savefig(raw, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     plt.close(figure)
+    ours = figure in _drawn
+    _drawn.discard(figure)
+    if ours and not _drawing():
+        dict.update(plt.rcParams, _settings)  # as they are: some may not be set without a warning
     image = Image.open(raw).convert("RGB")
     image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         small, format="PNG", optimize=True

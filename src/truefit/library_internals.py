@@ -5,6 +5,8 @@ library computes: after an upgrade it says which one has changed. Libraries are 
 are needed, so that this module costs nothing.
 """
 
+import sys
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from platform import python_version
 from types import ModuleType
@@ -72,6 +74,23 @@ def stop_fork_server() -> None:
     from multiprocessing import forkserver
 
     _read(_read(forkserver, "_forkserver"), "_stop")()
+
+
+@cache
+def import_jsonschema() -> None:
+    """Import jsonschema, on which nbformat and all that reads a notebook are built, quickly.
+
+    Where it finds the optional package ``rfc3987_syntax`` it builds some 35 grammars for formats
+    of web addresses that no notebook has: 1.2 s in each process. So it does not find it.
+    """
+    hidden, there = "rfc3987_syntax", "rfc3987_syntax" in sys.modules
+    if not there:
+        sys.modules[hidden] = None  # type: ignore[assignment]
+    try:
+        import jsonschema  # noqa: F401
+    finally:
+        if not there:
+            del sys.modules[hidden]
 
 
 def _read(thing: Any, name: str) -> Any:

@@ -6,6 +6,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from truefit.library_internals import import_jsonschema
+
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 CELL_METADATA = ("tags", "jupyter")
 
@@ -27,6 +29,7 @@ def normalise(file: Path, top: Path, staging: Path) -> Any:
     -------
     NotebookNode
     """
+    import_jsonschema()
     import nbformat
 
     notebook = nbformat.read(file, as_version=4)

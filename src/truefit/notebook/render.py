@@ -8,7 +8,6 @@ QuickJS. The page therefore carries no script for its maths, and reads the same 
 import html
 import posixpath
 import re
-import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -16,13 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from truefit.library_internals import import_jsonschema
 from truefit.notebook.claims import Claim, claim_of, groups
 from truefit.project import TruefitError
-
-# nbformat and nbconvert import jsonschema, which, if it finds this optional package, builds some
-# 35 grammars for formats of web addresses that no notebook has: 1.2 s in each process. Blocked
-# here, before either is imported.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -266,6 +261,7 @@ def _outputs(writer: "_Writer", outputs: Sequence["NotebookNode"]) -> Iterator[s
 
 def _plain(text: str) -> str:
     """Text of a program, without the codes that colour a terminal."""
+    import_jsonschema()
     from nbconvert.filters.ansi import strip_ansi
 
     return html.escape(strip_ansi(text).rstrip("\n"), quote=False)
@@ -497,6 +493,7 @@ def _markdown(text: str, attachments: Mapping[str, Any]) -> str:
 @cache
 def _markdown_classes() -> tuple[type, Callable[..., Any]]:
     """nbconvert's renderer, with formulas set by `_formula`, and its parser."""
+    import_jsonschema()
     from nbconvert.filters.markdown_mistune import (
         IPythonRenderer,
         MarkdownWithMath,

@@ -15,6 +15,7 @@ from typing import IO, Any
 from uuid import uuid4
 
 from truefit import forked, params, project
+from truefit.library_internals import import_jsonschema
 from truefit.notebook.normalise import normalise
 from truefit.notebook.publish import publish, undo
 from truefit.project import InputError, TruefitError
@@ -247,6 +248,7 @@ def _write_claims(notebook: Any, page: str, file: Path, staging: Path) -> None:
 
 
 def _execute(source: Path, target: Path, values: dict, staging: Path, progress: bool) -> None:
+    import_jsonschema()
     # Imported before the variables are pinned, or papermill's bar would take them for its own.
     import papermill
     import tqdm.auto  # noqa: F401
