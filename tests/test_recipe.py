@@ -1,4 +1,4 @@
-"""Whoever adds a step as CONTRIBUTING.md says, and does no more than that, has added a step."""
+"""Whoever adds a step as docs/architecture.md says, and no more than that, has added a step."""
 
 import json
 import subprocess
