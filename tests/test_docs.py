@@ -12,6 +12,7 @@ from truefit.closure import PACKAGE
 from truefit.steps import STEPS
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 DRAWN = [label.split(", ") for label in re.findall(r'\bl\d+\["(.+?)"\]', ARCHITECTURE)]
 # Outside of blocks of code; those between words, not the fences.
 NAMED = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"(?ms)^```.*?^```$", "", ARCHITECTURE))
@@ -110,6 +111,27 @@ def test_a_name_of_nothing_is_seen(name):
     assert not exists(name)
 
 
-def test_the_readme_and_contributing_lead_to_the_page():
+def test_the_readme_and_contributing_lead_to_the_pages():
     for page in ("README.md", "CONTRIBUTING.md"):
-        assert "(docs/architecture.md" in (ROOT / page).read_text(encoding="utf-8")
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert "(docs/architecture.md" in text and "(docs/glossary.md" in text
+
+
+def test_the_glossary_has_each_term_once_in_order_and_says_what_it_means():
+    _, _, *entries = GLOSSARY.rstrip().split("\n\n")
+    told = [re.fullmatch(r"(?s)\*\*(.+?)\*\*: [A-Z].+\.", entry) for entry in entries]
+    assert [entry for entry, one in zip(entries, told, strict=True) if not one] == []
+    words = [one[1].lower() for one in told if one]
+    assert words == sorted({*words}, key=lambda word: word.replace("-", " "))
+
+
+def test_each_term_of_the_glossary_is_used():
+    pages = (*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb"), ROOT / "docs/architecture.md")
+    used = " ".join(" ".join(page.read_text(encoding="utf-8").lower().split()) for page in pages)
+    terms = re.findall(r"(?m)^\*\*(.+?)\*\*: ", GLOSSARY)
+    assert [term for term in terms if term.lower() not in used] == []
+
+
+def test_a_term_that_refers_to_another_finds_it():
+    terms = {*re.findall(r"(?m)^\*\*(.+?)\*\*: ", GLOSSARY)}
+    assert {*re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", GLOSSARY)} <= terms
