@@ -1,4 +1,4 @@
-"""Whoever adds a step as CONTRIBUTING.md says, and does no more than that, has added a step."""
+"""Whoever adds a step as docs/architecture.md says, and no more than that, has added a step."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ class Greeting(Section):
     times: int = Field(ge=1)
 
 
-class Params(_Strict):
+class Params(Strict):
 '''
 ENTRY = """\
     Step(
@@ -76,7 +76,7 @@ def recipe(tmp_path_factory):
     code = copy / "src" / "truefit"
     nbformat.write(BOOK, copy / "notebooks" / "09_greeting.ipynb")
     (code / "greeting.py").write_text(MODULE, encoding="utf-8")
-    replace(code / "params.py", "class Params(_Strict):\n", MODEL)
+    replace(code / "params.py", "class Params(Strict):\n", MODEL)
     field = "    maintenance: Maintenance\n"
     replace(code / "params.py", field, f"{field}    greeting: Greeting\n")
     replace(code / "steps.py", "\n)\n", f"\n{ENTRY}")
