@@ -26,12 +26,12 @@ def _known(*operands: np.ndarray) -> np.ndarray:
     return ~np.any([np.isnan(o) for o in np.broadcast_arrays(*operands)], axis=0)
 
 
-def _divide(a, b):
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, where=b != 0, out=np.full(np.broadcast(a, b).shape, np.nan, np.float32))
 
 
 def _compare(compare: Callable) -> Callable:
-    def compared(a, b):
+    def compared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(_known(a, b), compare(a, b), np.nan)
 
     return compared

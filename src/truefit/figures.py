@@ -32,7 +32,7 @@ MOST_LETTERS = 48  # of a name; a title or a sentence may be longer
 MOST_TICKS = 50  # on a logarithmic axis
 
 
-def new(width: float = 7.2, height: float = 3.6, **subplots: Any):
+def new(width: float = 7.2, height: float = 3.6, **subplots: Any) -> tuple[Figure, Any]:
     """``plt.subplots`` in the project's style; sizes in inches, at 100 pixels to the inch."""
     plt.rcdefaults()
     plt.style.use(STYLE)
@@ -127,9 +127,12 @@ class _Table:
         return f"{self._caption}\n{self._frame.to_string(index_names=False)}"
 
 
+Shown = _Table | Markdown  # what stands under a cell
+
+
 def table(
     frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | str | None = None
-) -> "_Table | Markdown":
+) -> Shown:
     """A table with a caption, its numbers shown to the digits they deserve.
 
     Parameters

@@ -238,6 +238,6 @@ def _evaluated(frame: pd.DataFrame, expression: str) -> pd.Series:
     return found
 
 
-def _plain(value) -> str:
+def _plain(value: object) -> str:
     # All digits of a number, or two dates such as 20170601 and 20170602 would be one window.
     return f"{value:.17g}" if isinstance(value, float) and value.is_integer() else str(value)

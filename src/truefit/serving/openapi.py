@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
 LARGEST = (2 - 2**-23) * 2.0**127  # a larger number would be infinite to the model
 JSON = "application/json"
@@ -191,7 +192,7 @@ def _needs_key(path: str, private: bool) -> bool:
 
 
 def _operation(
-    tag: str, name: str, summary: str, answers: dict, *, problems: tuple[int, ...] = (), **more
+    tag: str, name: str, summary: str, answers: dict, *, problems: tuple[int, ...] = (), **more: Any
 ) -> dict:
     """One method of a path; ``answers`` are those that went well."""
     said = {"tags": [tag], "operationId": name, "summary": summary}
@@ -206,11 +207,11 @@ def _problem_answer(status: int) -> dict:
 # Schemas
 
 
-def _text(description: str = "", **more) -> dict:
+def _text(description: str = "", **more: Any) -> dict:
     return {"type": "string"} | ({"description": description} if description else {}) | more
 
 
-def _number(description: str = "", **more) -> dict:
+def _number(description: str = "", **more: Any) -> dict:
     return {"type": "number"} | ({"description": description} if description else {}) | more
 
 
@@ -223,7 +224,7 @@ def _loose(properties: dict, *required: str) -> dict:
     return {"type": "object", "properties": properties, "required": [*required]}
 
 
-def _object(properties: dict, *, optional: tuple[str, ...] = (), **more) -> dict:
+def _object(properties: dict, *, optional: tuple[str, ...] = (), **more: Any) -> dict:
     """An object of these properties and no others."""
     return {
         "type": "object",
@@ -233,7 +234,7 @@ def _object(properties: dict, *, optional: tuple[str, ...] = (), **more) -> dict
     } | more
 
 
-def _array(items: dict, **more) -> dict:
+def _array(items: dict, **more: Any) -> dict:
     return {"type": "array", "items": items} | more
 
 
