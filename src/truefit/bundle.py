@@ -7,7 +7,7 @@ what unpickles.
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,6 +15,9 @@ import numpy as np
 from truefit import onnx_file
 from truefit.manifest import ClassificationManifest, Column, Manifest, RegressionManifest
 from truefit.project import InputError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 FORMAT = 3  # of the manifest; a bundle of another format is refused
 MODEL = "model.onnx"
@@ -79,7 +82,7 @@ class Bundle:
             why = getattr(error, "strerror", None) or "it is a link to itself"
             raise InputError(f"{path} cannot be read: {why}") from None
 
-    def _checked_session(self, model: bytes):
+    def _checked_session(self, model: bytes) -> "InferenceSession":
         path = self.folder / MODEL
         try:
             onnx_file.check(model)
@@ -148,7 +151,7 @@ def _checked_manifest(content: bytes, path: Path) -> Manifest:
     return manifest
 
 
-def open_session(model: bytes):
+def open_session(model: bytes) -> "InferenceSession":
     """An ONNX Runtime session on one thread: its pool would spin, and one row needs no pool."""
     import onnxruntime as ort
 
@@ -160,13 +163,17 @@ def open_session(model: bytes):
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(session: Any, columns: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
+def run_session(
+    session: "InferenceSession", columns: Mapping[str, Sequence]
+) -> dict[str, np.ndarray]:
     """The outputs of a graph by name, for raw columns by name; see `truefit.export.to_onnx`."""
     feed = {i.name: _tensor(columns[i.name], KINDS[i.type]) for i in session.get_inputs()}
     return _run(session, feed, [output.name for output in session.get_outputs()])
 
 
-def _run(session: Any, feed: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+def _run(
+    session: "InferenceSession", feed: dict[str, np.ndarray], names: list[str]
+) -> dict[str, np.ndarray]:
     n = len(next(iter(feed.values())))
     if n <= AT_ONCE:
         return dict(zip(names, session.run(names, feed), strict=True))

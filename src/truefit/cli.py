@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from truefit.project import TruefitError
@@ -183,10 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(kind: type, *, or_zero: bool = False):
+def _positive(kind: type, *, or_zero: bool = False) -> Callable[[str], float]:
     """A number above zero, as a type of an argument."""
 
-    def number(text: str):
+    def number(text: str) -> float:
         value = kind(text)
         if not (0 < value < float("inf") or (or_zero and value == 0)):
             raise ValueError

@@ -71,7 +71,7 @@ def _known(*operands: np.ndarray) -> np.ndarray:
 def _where_known(compute: Callable, unknown: float | None = np.nan) -> Callable:
     """An operation that is done where all operands are known."""
 
-    def computed(*operands):
+    def computed(*operands: np.ndarray) -> np.ndarray:
         operands = np.broadcast_arrays(*operands)
         known = _known(*operands)
         found = np.full(known.shape, unknown)
@@ -88,7 +88,7 @@ def _whole(*operands: np.ndarray) -> bool:
 def _in_64_bits(compute: Callable) -> Callable:
     """Arithmetic that goes on in float64 where a result would not fit into int64."""
 
-    def computed(a, b):
+    def computed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if _whole(a, b):
             wide = a.astype(np.float64)
             if np.any(np.abs(compute(wide, b)) >= 2.0**63):
@@ -98,26 +98,26 @@ def _in_64_bits(compute: Callable) -> Callable:
     return computed
 
 
-def _divide(a, b):
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     unknown = np.full(np.broadcast(a, b).shape, np.nan, np.result_type(a, b, np.float32))
     return np.divide(a, b, where=b != 0, out=unknown)
 
 
-def _divide_and_floor(a, b):
+def _divide_and_floor(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if _whole(a, b) and np.all(b != 0):
         return np.floor_divide(a, b)
     return np.floor(_divide(a, b))
 
 
-def _both(a, b):
+def _both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where((a == 0) | (b == 0), 0, a * b)
 
 
-def _either(a, b):
+def _either(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where((a == 1) | (b == 1), 1, a + b)
 
 
-def _among(a, *listed):
+def _among(a: np.ndarray, *listed: np.ndarray) -> np.ndarray:
     return reduce(_either, [_where_known(np.equal)(a, one) for one in listed])
 
 

@@ -38,7 +38,7 @@ _drawn: WeakSet[Figure] = WeakSet()
 _settings: dict[str, Any] = {}
 
 
-def new(width: float = 7.2, height: float = 3.6, **subplots: Any):
+def new(width: float = 7.2, height: float = 3.6, **subplots: Any) -> tuple[Figure, Any]:
     """``plt.subplots`` in the project's style; sizes in inches, at 100 pixels to the inch.
 
     The style lasts until the figure is shown by `show`; then the caller's settings are back.
@@ -150,9 +150,12 @@ class _Table:
         return f"{self._caption}\n{self._frame.to_string(index_names=False)}"
 
 
+Shown = _Table | Markdown  # what stands under a cell
+
+
 def table(
     frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | str | None = None
-) -> "_Table | Markdown":
+) -> Shown:
     """A table with a caption, its numbers shown to the digits they deserve.
 
     Parameters

@@ -40,7 +40,7 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return weights @ values / weights.sum(axis=1)
 
 
-def _mse(y, p, w):
+def _mse(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _mean((y - p) ** 2, w)
 
 
@@ -49,7 +49,7 @@ def _ratio(above: np.ndarray, below: np.ndarray, otherwise: float = 0.0) -> np.n
     return np.divide(above, below, np.full(np.shape(above), otherwise), where=below > 0)
 
 
-def _r2(y, p, w):
+def _r2(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     error = _mse(y, p, w)
     from_mean = y - y.mean()  # squares of a large common part would drown the variance
     variance = _mean(from_mean**2, w) - _mean(from_mean, w) ** 2
@@ -58,23 +58,23 @@ def _r2(y, p, w):
     return np.where(variance > 0, 1 - _ratio(error, variance), error == 0)
 
 
-def _accuracy(y, called, w):
+def _accuracy(y: np.ndarray, called: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _mean((y == called).astype(float), w)
 
 
-def _precision(y, called, w):
+def _precision(y: np.ndarray, called: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _ratio(w @ (y * called), w @ called)
 
 
-def _recall(y, called, w):
+def _recall(y: np.ndarray, called: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _ratio(w @ (y * called), w @ y)
 
 
-def _f1(y, called, w):
+def _f1(y: np.ndarray, called: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _ratio(2 * (w @ (y * called)), w @ called + w @ y)
 
 
-def _by_score(y, p, w):
+def _by_score(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and of negatives at each distinct score, highest score first."""
     order = np.argsort(-p, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(p[order]) != 0])
@@ -83,14 +83,14 @@ def _by_score(y, p, w):
     return positives, negatives
 
 
-def _roc_auc(y, p, w):
+def _roc_auc(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     positives, negatives = _by_score(y, p, w)
     above = np.cumsum(positives, axis=1) - positives / 2  # a tie counts half
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     return _ratio((negatives * above).sum(axis=1), pairs, np.nan)  # no pair, nothing to order
 
 
-def _average_precision(y, p, w):
+def _average_precision(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
     positives, negatives = _by_score(y, p, w)
     found, called = np.cumsum(positives, axis=1), np.cumsum(positives + negatives, axis=1)
     return _ratio((positives * _ratio(found, called)).sum(axis=1), positives.sum(axis=1))
@@ -128,7 +128,7 @@ def of_calls(metric: Metric, threshold: float) -> Metric:
 def cost(false_positive: float, false_negative: float, threshold: float) -> Metric:
     """What the wrong calls cost, a row on average."""
 
-    def metric(y, p, w):
+    def metric(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
         row = np.where(p >= threshold, (1 - y) * false_positive, y * false_negative)
         return _mean(row, w)
 

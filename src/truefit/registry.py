@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import yaml
 from gto.constants import Action, assert_fullname_is_valid
@@ -41,6 +42,10 @@ from truefit import project
 from truefit.bundle import MANIFEST, MODEL, Bundle
 from truefit.digits import to_spread
 from truefit.project import InputError
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
+    from scmrepo.git.objects import GitTag
 
 PRODUCTION, STAGING, ARCHIVED = "production", "staging", "archived"
 SERVED = (PRODUCTION, STAGING)
@@ -449,7 +454,7 @@ class Registry:
                     "and run dvc fetch, or dvc repro at that commit"
                 )
 
-    def _remote(self, commit: str):
+    def _remote(self, commit: str) -> "DVCFileSystem":
         """A commit's files, wherever DVC finds them; it reads all of the pipeline first."""
         from dvc.api import DVCFileSystem
 
@@ -515,7 +520,7 @@ class Registry:
         return _git(self.root, *arguments, given=given)
 
 
-def _event(tag) -> Event:
+def _event(tag: "GitTag") -> Event:
     said = parse_name(tag.name)
     return Event(
         tag=tag.name,

@@ -192,7 +192,7 @@ def _tell(process: subprocess.Popen | forked.Forked, name: str) -> None:
 def _stoppable() -> Iterator[None]:
     """Take a signal to end, or a terminal that is closed, for Ctrl-C."""
 
-    def stop(*_):
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     names = [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]

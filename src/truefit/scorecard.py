@@ -17,13 +17,16 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from truefit import project
 from truefit.digits import number
 from truefit.project import TruefitError
+
+if TYPE_CHECKING:
+    from pytest import CollectReport, TestReport
 
 SOURCE = Path(__file__).with_suffix(".yaml")
 RESULT = "scorecard.json"  # under reports/
@@ -191,11 +194,11 @@ class _Recorder:
         for item in items:
             self._cases[self._wanted(item.nodeid)][item.nodeid] = []
 
-    def pytest_collectreport(self, report) -> None:
+    def pytest_collectreport(self, report: "CollectReport") -> None:
         if report.failed:
             self._broken.add(report.nodeid)
 
-    def pytest_runtest_logreport(self, report) -> None:
+    def pytest_runtest_logreport(self, report: "TestReport") -> None:
         # The preparation and the clean-up of a case count when something is wrong with them.
         if report.when == "call" or not report.passed:
             self._cases[self._wanted(report.nodeid)][report.nodeid].append(report.outcome)

@@ -103,7 +103,9 @@ class Regression(Case):
             )
 
     @override
-    def folds(self, y: pd.Series, *, folds: int, seed: int):
+    def folds(
+        self, y: pd.Series, *, folds: int, seed: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         from sklearn.model_selection import KFold
 
         return KFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
@@ -137,7 +139,9 @@ class Regression(Case):
         return VotingRegressor(members, weights=weights)
 
     @override
-    def soft_lesson(self, X: pd.DataFrame, said: np.ndarray, classes: Sequence[str]):
+    def soft_lesson(
+        self, X: pd.DataFrame, said: np.ndarray, classes: Sequence[str]
+    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
         return X, said, None
 
     @override
@@ -396,7 +400,9 @@ class BinaryClassification(Case):
         return y
 
     @override
-    def folds(self, y: pd.Series, *, folds: int, seed: int):
+    def folds(
+        self, y: pd.Series, *, folds: int, seed: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         from sklearn.model_selection import StratifiedKFold
 
         return StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y)
@@ -426,7 +432,9 @@ class BinaryClassification(Case):
         return VotingClassifier(members, weights=weights, voting="soft")
 
     @override
-    def soft_lesson(self, X: pd.DataFrame, said: np.ndarray, classes: Sequence[str]):
+    def soft_lesson(
+        self, X: pd.DataFrame, said: np.ndarray, classes: Sequence[str]
+    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
         import pandas as pd
 
         # Each row twice: as positive with the weight p, and as negative with 1 − p.

@@ -231,7 +231,7 @@ def plot_relations(strength: pd.DataFrame, frame: pd.DataFrame, case: Case) -> N
     figures.show(fig, f"The target {case.target} against each of {', '.join(names)}.")
 
 
-def _plot_relation(ax, frame: pd.DataFrame, name: str, case: Case) -> None:
+def _plot_relation(ax: Axes, frame: pd.DataFrame, name: str, case: Case) -> None:
     ax.set_xlabel(case.label(name))
     quantity = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].nunique() > FEW_VALUES
     _plot_against(case, ax, frame, name, quantity)
@@ -280,7 +280,7 @@ def _(case: BinaryClassification, ax: Axes, frame: pd.DataFrame, name: str, quan
     ax.set_ylim(0, None)
 
 
-def _groups(y: pd.Series, column: pd.Series, case: Case, ax) -> dict[str, pd.Series]:
+def _groups(y: pd.Series, column: pd.Series, case: Case, ax: Axes) -> dict[str, pd.Series]:
     """The target by the values of a column: in their order, or by the target's mean.
 
     Of too many values those with most rows, and the axis says so.

@@ -1,10 +1,15 @@
 """What the training rows look like, as JSON that people read; other rows checked against it."""
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from truefit.case import Case
 from truefit.data_prep.clean import column_roles
 from truefit.data_prep.read import checksums
+
+if TYPE_CHECKING:
+    from pandera.pandas import Column
 
 UNSEEN = ("target", "time", "dropped")  # roles of columns that a model never sees
 
@@ -92,7 +97,7 @@ def check(frame: pd.DataFrame, schema: dict) -> pd.DataFrame:
     return found.sort_values(["rows", "column"], ascending=[False, True], ignore_index=True)
 
 
-def _to_pandera(column: dict):
+def _to_pandera(column: dict) -> "Column":
     import pandera.pandas as pa
 
     checks = []

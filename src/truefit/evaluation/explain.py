@@ -66,7 +66,7 @@ def feature_columns(frame: pd.DataFrame, case: Case) -> list[str]:
 # --------------------------------------------------------------------------- all rows together
 
 
-def _with(frame: pd.DataFrame, column: str, values) -> pd.DataFrame:
+def _with(frame: pd.DataFrame, column: str, values: Any) -> pd.DataFrame:
     """Rows with other values in a column; `assign` takes no column called self."""
     changed = frame.copy()
     changed[column] = values
@@ -460,7 +460,18 @@ def shapley_values(
     return Shapley(frame, float(base.mean()), spread)
 
 
-def _walk(model, case, pool, columns, codes, walks, starts, target, base, end) -> np.ndarray:
+def _walk(
+    model: BaseEstimator,
+    case: Case,
+    pool: pd.DataFrame,
+    columns: list[str],
+    codes: np.ndarray,
+    walks: np.ndarray,
+    starts: np.ndarray,
+    target: int,
+    base: np.ndarray,
+    end: float,
+) -> np.ndarray:
     """The move of the prediction at each column on each walk, of shape (n_walks, n_columns)."""
     n_walks, n_columns = walks.shape
     differs = codes[starts] != codes[target]  # at a column of equal values nothing moves

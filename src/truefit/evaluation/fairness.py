@@ -6,6 +6,8 @@ fairlearn by itself takes 0.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -185,12 +187,12 @@ def _of(rate: str, called: np.ndarray, actual: np.ndarray) -> np.ndarray:
     return called == 1 if rate == "precision" else np.ones(len(actual), dtype=bool)
 
 
-def _fairlearn(rate: str, actual: np.ndarray, called: np.ndarray):
+def _fairlearn(rate: str, actual: np.ndarray, called: np.ndarray) -> Callable[..., float]:
     """Fairlearn's rate of some rows, by their positions; NaN where there is none to take."""
     from fairlearn import metrics
     from sklearn.metrics import precision_score
 
-    def figure(places, _):
+    def figure(places: np.ndarray, _: Any) -> float:
         y, said = actual[places], called[places]
         if not _of(rate, said, y).any():
             return math.nan

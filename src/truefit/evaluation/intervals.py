@@ -91,7 +91,9 @@ def differences(
     return tables
 
 
-def _all(y, predicted, weights, case) -> dict[str, dict[str, np.ndarray]]:
+def _all(
+    y: pd.Series, predicted: Mapping[str, np.ndarray], weights: np.ndarray, case: Case
+) -> dict[str, dict[str, np.ndarray]]:
     return {name: resample(y, p, weights, case) for name, p in predicted.items()}
 
 
@@ -113,12 +115,12 @@ def rounded(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def metric_table(metrics: pd.DataFrame, caption: str):
+def metric_table(metrics: pd.DataFrame, caption: str) -> figures.Shown:
     """Metrics with their intervals, for people."""
     return figures.table(_digits(metrics, ""), caption)
 
 
-def difference_table(gaps: pd.DataFrame, caption: str):
+def difference_table(gaps: pd.DataFrame, caption: str) -> figures.Shown:
     """Differences with their intervals, for people."""
     return figures.table(in_verdicts(_digits(gaps, "+")), caption)
 

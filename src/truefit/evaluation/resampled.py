@@ -116,7 +116,7 @@ def fold_differences_table(
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def corrected_table(gaps: pd.DataFrame, caption: str):
+def corrected_table(gaps: pd.DataFrame, caption: str) -> figures.Shown:
     """What `fold_differences_table` found, for people: to the digits that the intervals deserve."""
     shown = gaps.astype(object)
     for name, row in gaps.iterrows():

@@ -621,7 +621,7 @@ def _panel(ax: Any, drawn: pd.DataFrame, whole: pd.DataFrame, case: Case) -> Non
     ax.grid(False, axis="y")
 
 
-def slice_table(found: pd.DataFrame, caption: str):
+def slice_table(found: pd.DataFrame, caption: str) -> figures.Shown:
     """What `error_by_slice` found, for people: to the digits that the intervals deserve."""
     shown = found.drop(columns="share").astype(object)
     for place, row in found.iterrows():

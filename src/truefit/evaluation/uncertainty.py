@@ -7,11 +7,13 @@ to check the promise.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 from scipy.stats import betabinom, binom, norm
+from scipy.stats.distributions import rv_frozen
 from sklearn.base import BaseEstimator, clone
 
 from truefit import figures
@@ -237,7 +239,7 @@ def coverage(
     return found
 
 
-def _chance(n_samples: int, promised: float, calibration_rows: int | None):
+def _chance(n_samples: int, promised: float, calibration_rows: int | None) -> rv_frozen:
     """The distribution of how many of some rows are covered if the promise is kept exactly."""
     if calibration_rows is None:
         return binom(n_samples, promised)
@@ -288,7 +290,9 @@ def groups(slices: pd.DataFrame | None, n_samples: int) -> Iterator[tuple[str, n
             yield f"{column}: {name}", np.isin(labels, few)
 
 
-def wilson(hits, n_samples, confidence: float) -> tuple:
+def wilson(
+    hits: int | np.ndarray, n_samples: int | np.ndarray, confidence: float
+) -> tuple[Any, Any]:
     """Wilson's interval of a share.
 
     Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 22, 1927.

@@ -71,6 +71,10 @@ class Pruned(NamedTuple):
         return int(self.curve["left"].iloc[-1])
 
 
+# A curve, the setting that was chosen, and the model with it; see `Pruned`.
+_Chosen = tuple[pd.DataFrame, float, BaseEstimator]
+
+
 class _Fold(NamedTuple):
     """Prepared rows to fit on and rows held out."""
 
@@ -201,7 +205,9 @@ def _unmissed(losses: np.ndarray) -> int:
     return _first(gaps, error)
 
 
-def _refitted(model: BaseEstimator, train: pd.DataFrame, case: Case, **params) -> BaseEstimator:
+def _refitted(
+    model: BaseEstimator, train: pd.DataFrame, case: Case, **params: Any
+) -> BaseEstimator:
     """A copy with other settings of its estimator, fitted on all training rows."""
     known = model.get_params()
     names = {k: next(n for n in known if n.endswith(f"__{k}")) for k in params}
@@ -209,7 +215,9 @@ def _refitted(model: BaseEstimator, train: pd.DataFrame, case: Case, **params) -
     return copied.fit(train.drop(columns=case.target), train[case.target])
 
 
-def _prune_leaves(model, train, case, folds, seed):
+def _prune_leaves(
+    model: BaseEstimator, train: pd.DataFrame, case: Case, folds: int, seed: int
+) -> _Chosen:
     tree, everything = unwrap(model)[-1], _everything(model, train, case)
     path = np.unique(np.maximum(tree.cost_complexity_pruning_path(*everything).ccp_alphas, 0))
     # Between two steps of the path, as it is another one in each fold.
@@ -217,7 +225,7 @@ def _prune_leaves(model, train, case, folds, seed):
     alphas = alphas[np.unique(np.linspace(0, len(alphas) - 1, MOST).round().astype(int))]
     alphas = np.unique(np.r_[0, alphas])[::-1]
 
-    def tried(estimator, fold):
+    def tried(estimator: BaseEstimator, fold: _Fold) -> list[np.ndarray]:
         return [
             _said(estimator.set_params(ccp_alpha=a).fit(fold.fit, fold.target), fold.held)
             for a in alphas
@@ -232,7 +240,9 @@ def _prune_leaves(model, train, case, folds, seed):
     return curve, float(alphas[chosen]), _refitted(model, train, case, ccp_alpha=alphas[chosen])
 
 
-def _everything(model, train, case) -> tuple[np.ndarray, np.ndarray]:
+def _everything(
+    model: BaseEstimator, train: pd.DataFrame, case: Case
+) -> tuple[np.ndarray, np.ndarray]:
     """All training rows, prepared, and their target as the estimator learns it."""
     target = train[case.target].to_numpy()
     if isinstance(model, TransformedTargetRegressor):
@@ -240,13 +250,15 @@ def _everything(model, train, case) -> tuple[np.ndarray, np.ndarray]:
     return unwrap(model)[0].transform(train.drop(columns=case.target)), target
 
 
-def _prune_rounds(model, train, case, folds, seed):
+def _prune_rounds(
+    model: BaseEstimator, train: pd.DataFrame, case: Case, folds: int, seed: int
+) -> _Chosen:
     estimator = unwrap(model)[-1]
     parameter = "max_iter" if isinstance(estimator, HISTOGRAM) else "n_estimators"
     whole = estimator.get_params()[parameter]
     rounds = np.unique(np.linspace(1, whole, MOST).round().astype(int))
 
-    def tried(copied, fold):
+    def tried(copied: BaseEstimator, fold: _Fold) -> list[np.ndarray]:
         copied.fit(fold.fit, fold.target)
         if isinstance(copied, HISTOGRAM):
             name = "staged_predict_proba" if gives_probabilities(copied) else "staged_predict"
@@ -271,10 +283,12 @@ def zeroed(network: MLPRegressor | MLPClassifier, share: float) -> BaseEstimator
     return made
 
 
-def _prune_weights(model, train, case, folds, seed):
+def _prune_weights(
+    model: BaseEstimator, train: pd.DataFrame, case: Case, folds: int, seed: int
+) -> _Chosen:
     shares = np.array(SHARES[::-1])
 
-    def tried(estimator, fold):
+    def tried(estimator: BaseEstimator, fold: _Fold) -> list[np.ndarray]:
         estimator.fit(fold.fit, fold.target)
         return [_said(zeroed(estimator, share), fold.held) for share in shares]
 

@@ -207,7 +207,9 @@ def timings(case: str, sizes: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["one_row_ms", "batch_ms"])
 
 
-def variants_table(table: pd.DataFrame, times: pd.DataFrame, case: Case, caption: str):
+def variants_table(
+    table: pd.DataFrame, times: pd.DataFrame, case: Case, caption: str
+) -> figures.Shown:
     """The variants for people, to the digits that hold on every machine."""
     metric, shown = LABELS[main_metric(case)], {}
     for name, row in table.iterrows():

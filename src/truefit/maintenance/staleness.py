@@ -448,7 +448,7 @@ def sensible(
     return str(table.loc[near, "fits"].idxmin())
 
 
-def cost_table(table: pd.DataFrame, case: Case, caption: str):
+def cost_table(table: pd.DataFrame, case: Case, caption: str) -> figures.Shown:
     """What `costs` found, for people: to the digits that the intervals deserve."""
     label = LABELS[main_metric(case)]
     words = {"yes": "better", "no": "worse", "unclear": "not clear"}

@@ -43,7 +43,7 @@ def renamed(window: Traffic, name: str) -> Traffic:
 def together(windows: list[Traffic]) -> Traffic:
     """Windows one after another."""
 
-    def joined(part: str):
+    def joined(part: str) -> pd.DataFrame | pd.Series:
         return pd.concat([getattr(w, part) for w in windows], ignore_index=True)
 
     parts = ("rows", "answers", "truth", "windows", "ids")

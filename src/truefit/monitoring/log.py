@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ class Logged(Traffic):
     shadow: pd.Series | None = None  # scores of a challenger beside the answers; NaN without one
     challenger: str | None = None  # its version
 
-    def take(self, at) -> Self:
+    def take(self, at: Sequence[int] | np.ndarray) -> Self:
         """Some of the rows, by position or by a mask."""
         own = {name: getattr(self, name).loc[at].reset_index(drop=True)
                for name in ("requests", "shadow")}  # fmt: skip

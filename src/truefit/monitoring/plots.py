@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import PercentFormatter
 
@@ -295,7 +296,7 @@ def plot_estimate(table: pd.DataFrame, usual: float, label: str) -> None:
     figures.show(fig, f"{said}.", colours=64)
 
 
-def _name_windows(ax, windows: Sequence[str], most: int = MOST_LABELS) -> None:
+def _name_windows(ax: Axes, windows: Sequence[str], most: int = MOST_LABELS) -> None:
     step = -(-len(windows) // most)
     names = [str(name)[:14] for name in windows][::step]
     turned = {"rotation": 45, "ha": "right"} if sum(map(len, names)) > 80 * most / 16 else {}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from truefit.case import Case
+from truefit.manifest import Column
 from truefit.monitoring import diagnosis
 from truefit.monitoring import statistics as st
 from truefit.monitoring.traffic import Baseline, Traffic, errors
@@ -306,13 +307,13 @@ def _labelled(traffic: Traffic) -> Traffic:
     return traffic.take(traffic.truth.notna().to_numpy())
 
 
-def _is_outside(column, values: pd.Series) -> np.ndarray:
+def _is_outside(column: Column, values: pd.Series) -> np.ndarray:
     if column.type != "number":
         return np.zeros(len(values), dtype=bool)
     return st.out_of_range(column, values)
 
 
-def _is_unseen(column, values: pd.Series) -> np.ndarray:
+def _is_unseen(column: Column, values: pd.Series) -> np.ndarray:
     return st.unseen(column, values) if column.type == "text" else np.zeros(len(values), dtype=bool)
 
 

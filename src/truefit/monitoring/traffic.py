@@ -220,6 +220,6 @@ def _window_keys(frame: pd.DataFrame, case: Case, window_rows: int) -> pd.DataFr
     return pd.DataFrame({"time": times})
 
 
-def _plain(value) -> str:
+def _plain(value: object) -> str:
     # All digits of a number, or two dates such as 20170601 and 20170602 would be one window.
     return f"{value:.17g}" if isinstance(value, float) and value.is_integer() else str(value)

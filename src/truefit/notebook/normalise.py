@@ -3,6 +3,7 @@
 import re
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def normalise(file: Path, top: Path, staging: Path) -> Any:
     return notebook
 
 
-def _replacer(top: Path, staging: Path):
+def _replacer(top: Path, staging: Path) -> Callable[[str], str]:
     # The most specific folder first, so that a path is cut at the right place.
     folders = [
         (str(staging) + "/", ""),

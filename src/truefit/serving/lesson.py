@@ -287,7 +287,7 @@ def trap(code: str) -> bytes:
     """A pickle that runs Python code when somebody loads it."""
 
     class Trap:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple:
             return exec, (code,)
 
     return pickle.dumps(Trap())

@@ -195,7 +195,7 @@ def _needs_key(path: str, private: bool) -> bool:
 
 
 def _operation(
-    tag: str, name: str, summary: str, answers: dict, *, problems: tuple[int, ...] = (), **more
+    tag: str, name: str, summary: str, answers: dict, *, problems: tuple[int, ...] = (), **more: Any
 ) -> dict:
     """One method of a path; ``answers`` are those that went well."""
     said = {"tags": [tag], "operationId": name, "summary": summary}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 
 from truefit import figures, project
 from truefit.digits import significant
@@ -238,7 +239,7 @@ def plot_load(load: pd.DataFrame) -> None:
     )
 
 
-def _plain_ticks(axis, low: float, high: float) -> None:
+def _plain_ticks(axis: Axis, low: float, high: float) -> None:
     """Powers of ten without exponents."""
     ticks = [t for t in TICKS if low / 10 < t < high * 10]
     axis.set_ticks(ticks, labels=[f"{t:,}" for t in ticks])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
@@ -177,7 +177,9 @@ def _put_right(case: Case, model: BaseEstimator, y: pd.Series, p: np.ndarray) ->
 
 
 @_put_right.register
-def _(case: BinaryClassification, model: BaseEstimator, y: pd.Series, p: np.ndarray):
+def _(
+    case: BinaryClassification, model: BaseEstimator, y: pd.Series, p: np.ndarray
+) -> BaseEstimator:
     line = fit_recalibration(y, p, case)
     return Recalibrated(model, line.slope, line.intercept, case.positive)
 
@@ -228,7 +230,7 @@ def lead_by_fold(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> pd.D
     return ahead if metric in HIGHER_IS_BETTER else -ahead
 
 
-def leaderboard_table(board: pd.DataFrame, folds: int, case: Case):
+def leaderboard_table(board: pd.DataFrame, folds: int, case: Case) -> figures.Shown:
     """The leaderboard for people: mean ± standard deviation, the deciding metric first."""
     # The MSE is the square of the RMSE, and would only make the table wider.
     names = [m for m in board.columns if m in LABELS and m not in ("mse", main_metric(case))]
@@ -306,7 +308,7 @@ def linear_effects(model: BaseEstimator, case: Case) -> pd.DataFrame:
     return found.iloc[order]
 
 
-def _steps(preparation, case: Case) -> list[str]:
+def _steps(preparation: ColumnTransformer, case: Case) -> list[str]:
     """One standard deviation of each prepared number, with its unit; empty for a category."""
     steps = []
     for kind, step, columns in preparation.transformers_:

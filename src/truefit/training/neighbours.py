@@ -1,6 +1,7 @@
 """Nearest neighbours whose choice does not hang on the last bits of a distance."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,7 +21,12 @@ class _EarlierFirst:
 
     n_neighbors: int
 
-    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        return_distance: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray] | np.ndarray:
         """Find the nearest training rows, nearest first; see `sklearn.neighbors`."""
         check_is_fitted(self)
         known, _ = remembered_rows(self)

@@ -6,10 +6,11 @@ arithmetic after that is in float64.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -52,10 +53,10 @@ class RoundToFloat32(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Which columns are rounded.
     """
 
-    def __init__(self, tolerance=0.0):
+    def __init__(self, tolerance: float = 0.0):
         self.tolerance = tolerance
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn which columns rounding would change."""
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         known = np.ma.masked_invalid(X)
@@ -65,7 +66,7 @@ class RoundToFloat32(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.rounded_[:] = True
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give ``X`` as an array of float64, of shape (n_samples, n_features)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
@@ -83,15 +84,15 @@ class FillText(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         The value for each column of ``X``.
     """
 
-    def __init__(self, fill=()):
+    def __init__(self, fill: Sequence[str] = ()):
         self.fill = fill
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the number of columns; there is nothing else to learn."""
         validate_data(self, X, skip_check_array=True)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give ``X`` as an array of str objects, of shape (n_samples, n_features)."""
         check_is_fitted(self)
         values = np.array(X, dtype=object)
@@ -116,17 +117,17 @@ class MergeRare(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         The categories of each column that keep their names, in alphabetical order.
     """
 
-    def __init__(self, min_rows=1):
+    def __init__(self, min_rows: int = 1):
         self.min_rows = min_rows
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Count the categories of each column."""
         X = validate_data(self, X, dtype=object)
         counted = [np.unique(column.astype(str), return_counts=True) for column in X.T]
         self.frequent_ = [names[counts >= self.min_rows] for names, counts in counted]
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give ``X`` as an array of str objects, of shape (n_samples, n_features)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=object, reset=False)
@@ -148,13 +149,13 @@ class KeepInRange(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     low_, high_ : ndarray of shape (n_features,)
     """
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the range of each column."""
         X = validate_data(self, X, dtype=np.float64)
         self.low_, self.high_ = X.min(axis=0), X.max(axis=0)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give ``X`` with every number inside the range."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
@@ -174,10 +175,10 @@ class LogSkewed(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     logged_ : ndarray of bool, of shape (n_features,)
     """
 
-    def __init__(self, limit=SKEWED):
+    def __init__(self, limit: float = SKEWED):
         self.limit = limit
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Measure the skewness of each column."""
         X = validate_data(self, X, dtype=np.float64)
         centred = X - X.mean(axis=0)
@@ -187,7 +188,7 @@ class LogSkewed(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.logged_ = (skewness > self.limit) & (X.min(axis=0) >= 0)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give ``X`` with some columns logged; a negative live value counts as 0 in those."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False).copy()
@@ -206,16 +207,16 @@ class Features(TransformerMixin, BaseEstimator):
         A name and an expression for each new column; see `truefit.expressions`.
     """
 
-    def __init__(self, columns=(), formulas=()):
+    def __init__(self, columns: Sequence[str] = (), formulas: Sequence[tuple[str, str]] = ()):
         self.columns = columns
         self.formulas = formulas
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the number of columns; there is nothing else to learn."""
         validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan")
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give the new columns as float64, of shape (n_samples, n_formulas); NaN if not known."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
@@ -223,7 +224,7 @@ class Features(TransformerMixin, BaseEstimator):
         made = [expressions.evaluate(expressions.parse(f), values) for _, f in self.formulas]
         return np.column_stack([np.broadcast_to(m, len(X)) for m in made]).astype(np.float64)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """The names of the new columns."""
         return np.array([name for name, _ in self.formulas], dtype=object)
 
@@ -250,11 +251,11 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         On the common scale.
     """
 
-    def __init__(self, n_clusters=8, seed=0):
+    def __init__(self, n_clusters: int = 8, seed: int = 0):
         self.n_clusters = n_clusters
         self.seed = seed
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the centres."""
         X = validate_data(self, X, dtype=np.float32)
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -268,7 +269,7 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.centres_ = centres[np.lexsort(centres.T[::-1])]
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Give an array of 0 and 1, of shape (n_samples, n_clusters)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
@@ -297,28 +298,28 @@ class TargetScale(TransformerMixin, BaseEstimator):
         Of the target, or of its logarithm.
     """
 
-    def __init__(self, log=False):
+    def __init__(self, log: bool = False):
         self.log = log
 
-    def fit(self, y, _=None):
+    def fit(self, y: ArrayLike, _: None = None) -> Self:
         """Measure the target, an array of shape (n_samples,) or (n_samples, 1)."""
         values = self._logged(y)
         self.mean_ = float(values.mean())
         self.scale_ = float(values.std()) or 1.0
         return self
 
-    def transform(self, y):
+    def transform(self, y: ArrayLike) -> np.ndarray:
         """Give the target on the common scale."""
         check_is_fitted(self)
         return (self._logged(y) - self.mean_) / self.scale_
 
-    def inverse_transform(self, z):
+    def inverse_transform(self, z: ArrayLike) -> np.ndarray:
         """Give values in the target's own unit."""
         check_is_fitted(self)
         values = self.mean_ + self.scale_ * np.asarray(z, dtype=np.float64)
         return np.exp(values) if self.log else values
 
-    def _logged(self, y):
+    def _logged(self, y: ArrayLike) -> np.ndarray:
         values = np.asarray(y, dtype=np.float64)
         return np.log(values) if self.log else values
 

@@ -1,9 +1,10 @@
 """A classifier whose probabilities are put right by two numbers."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
@@ -82,7 +83,7 @@ def log_odds_lines(
     squares = np.column_stack([z**2, z, np.ones_like(z)])
     anchor = np.array([1.0, 0.0])  # where the data say nothing, change nothing
 
-    def loss_of(line, w):
+    def loss_of(line: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         eta = line @ design.T
         small = np.exp(-np.abs(eta))
         loss = (w * (np.maximum(eta, 0) + np.log1p(small) - y * eta)).sum(axis=1)
@@ -144,13 +145,19 @@ class Recalibrated(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (2,)
     """
 
-    def __init__(self, estimator, slope=1.0, intercept=0.0, positive=None):
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        slope: float = 1.0,
+        intercept: float = 0.0,
+        positive: str | None = None,
+    ):
         self.estimator = estimator
         self.slope = slope
         self.intercept = intercept
         self.positive = positive
 
-    def fit(self, X, y):
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit a copy of the estimator; ``slope`` and ``intercept`` stay as they are."""
         self.estimator_ = clone(self.estimator).fit(X, y)
         self.classes_ = self.estimator_.classes_
@@ -161,13 +168,13 @@ class Recalibrated(ClassifierMixin, BaseEstimator):
         """The column of `predict_proba` that holds the positive class."""
         return 1 if self.positive is None else list(self.classes_).index(self.positive)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Give the probabilities, of shape (n_samples, 2), in the order of ``classes_``."""
         check_is_fitted(self)
         line = Recalibration(self.slope, self.intercept)
         found = recalibrate(self.estimator_.predict_proba(X)[:, self.place_], line)
         return np.column_stack([1 - found, found] if self.place_ else [found, 1 - found])
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Give the more probable class."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]

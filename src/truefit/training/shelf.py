@@ -1,13 +1,14 @@
 """The shelf: every candidate by its name in ``params.yaml``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
@@ -54,7 +55,14 @@ class Candidate(NamedTuple):
 class TextLabels(XGBClassifier):
     """XGBoost's classifier for classes of any name; the original wants 0 and 1."""
 
-    def fit(self, X, y, *, eval_set=None, **more):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        eval_set: Sequence[tuple[ArrayLike, ArrayLike]] | None = None,
+        **more: Any,
+    ) -> Self:
         """Fit with the classes numbered in alphabetical order."""
         labels, numbers = np.unique(y, return_inverse=True)
         held = [(rows, np.searchsorted(labels, classes)) for rows, classes in eval_set or []]
@@ -64,11 +72,11 @@ class TextLabels(XGBClassifier):
         return self
 
     @property
-    def classes_(self):
+    def classes_(self) -> np.ndarray:
         """The classes, in the order of the columns of `predict_proba`."""
         return self.labels_
 
-    def predict(self, X, **more):
+    def predict(self, X: ArrayLike, **more: Any) -> np.ndarray:
         """Predict the more probable class."""
         return self.labels_[self.predict_proba(X, **more).argmax(axis=1)]
 
@@ -84,19 +92,19 @@ class CalibratedSVC(CalibratedClassifierCV):
         Of `sklearn.svm.SVC`.
     """
 
-    def __init__(self, C=1.0, gamma=0.1):
+    def __init__(self, C: float = 1.0, gamma: float = 0.1):
         self.C = C
         self.gamma = gamma
         super().__init__(SVC(C=C, gamma=gamma), method="sigmoid", cv=3, ensemble=False)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set ``C`` or ``gamma``."""
         for name, value in params.items():
             setattr(self, name, value)
         self.estimator = SVC(C=self.C, gamma=self.gamma)
         return self
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, float]:
         """Give ``C`` and ``gamma``."""
         return {"C": self.C, "gamma": self.gamma}
 

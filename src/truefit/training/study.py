@@ -1,7 +1,7 @@
 """What a search and a candidate can teach: curves, traces, and what each model costs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ LEAST_ROWS = 6  # that a curve begins with, of each class half as many
 BENCHMARK = ("benchmarks", "models.json")
 
 
-def _scorer(case: Case):
+def _scorer(case: Case) -> Callable[[BaseEstimator, pd.DataFrame, pd.Series], float]:
     """The main metric, as scikit-learn wants it: of a model and rows."""
     metric = main_metric(case)
     return lambda model, X, y: scores(y, predictions(model, X, case), case)[metric]
