@@ -24,7 +24,7 @@ LAYERS = (
     "metrics",
     "case scales",
     "expressions onnx_file",
-    "closure digits library_internals project",
+    "closure digits library_internals project verdicts",
 )
 PLACES = {name: i for i, line in enumerate(LAYERS) for name in line.split()}
 # What imports against this order, and what. Nothing is to be added; strike out what has gone.

@@ -287,6 +287,7 @@ def _monitor(parsed: argparse.Namespace) -> int:
 
     from truefit.notebook import run_aside
     from truefit.project import InputError
+    from truefit.verdicts import Light
 
     page = parsed.output or Path(f"monitoring-{parsed.case}.html")
     if parsed.metrics and (parsed.metrics.is_dir() or not parsed.metrics.parent.is_dir()):
@@ -305,7 +306,7 @@ def _monitor(parsed: argparse.Namespace) -> int:
     print(f"wrote {page}")
     newest = f"{said['light']} in {said['window']}" if said["window"] else "no light"
     print(f"{newest}: {said['reason']}")
-    return 3 if said["light"] == "red" else 0
+    return 3 if said["light"] == Light.RED else 0
 
 
 def _replace(file: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from truefit.case import Case
 from truefit.digits import to_spread
 from truefit.notebook.render import markdown, page
 from truefit.steps import Step, all_runs
+from truefit.verdicts import Light
 
 TITLE = "From a table to a model in production"
 ABOUT = """
@@ -18,9 +19,9 @@ an interval, on rows that nothing was fitted on.
 """
 # The light of the newest window of live rows.
 LIGHTS = {
-    "green": ("pass", "Live rows as usual"),
-    "amber": ("warn", "Live rows have changed"),
-    "red": ("fail", "Alarm in the live rows"),
+    Light.GREEN: ("pass", "Live rows as usual"),
+    Light.AMBER: ("warn", "Live rows have changed"),
+    Light.RED: ("fail", "Alarm in the live rows"),
     "none": ("", "Live rows not judged"),
 }
 CLAIMS = """

@@ -13,6 +13,7 @@ from truefit.case import ABSENT, Case
 from truefit.data_prep.clean import column_roles
 from truefit.project import InputError
 from truefit.task import BinaryClassification, Regression
+from truefit.verdicts import Conclusion
 
 FEW_VALUES = 12  # up to this, a number is drawn as boxes, as a category is
 MANY_POINTS = 400  # beyond this, points are drawn small and see-through
@@ -80,9 +81,10 @@ def ordered_medians(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
             typical = groups.agg(case.typical)
             found = typical.reindex(order).to_numpy()
             steps = np.diff(found[~np.isnan(found)])
+            one_way = (steps >= 0).all() or (steps <= 0).all()
             rows[name] = {
                 "order": " < ".join(order),
-                "one way": "yes" if (steps >= 0).all() or (steps <= 0).all() else "no",
+                "one way": Conclusion.YES if one_way else Conclusion.NO,
             } | {str(i): v for i, v in enumerate(found)}
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -18,6 +18,7 @@ from truefit.evaluation.uncertainty import wilson
 from truefit.metrics import AT_ONCE, truth
 from truefit.project import InputError
 from truefit.task import BinaryClassification
+from truefit.verdicts import Conclusion
 
 FEWEST_ROWS = 20  # a smaller group is pooled, and not compared with others
 DRAWS = 2000  # of groups dealt at random
@@ -281,4 +282,5 @@ def _row(values: np.ndarray, drawn: np.ndarray, measure: str, confidence: float)
     sign = -1 if measure.endswith("ratio") else 1
     as_far = int(np.sum(sign * drawn >= sign * value - trace))
     beyond = (as_far + 1) / (len(drawn) + 1) < 1 - confidence
-    return float(value), float(low), float(high), float(drawn.mean()), "yes" if beyond else "no"
+    found = Conclusion.YES if beyond else Conclusion.NO
+    return float(value), float(low), float(high), float(drawn.mean()), found

@@ -7,6 +7,7 @@ from truefit.digits import significant
 from truefit.evaluation.behaviour import behaviour_checks
 from truefit.metrics import LABELS
 from truefit.project import GateError
+from truefit.verdicts import Conclusion
 
 
 def judge(
@@ -33,7 +34,7 @@ def judge(
     checks = [
         {
             "check": "better than the dummy",
-            "passed": bool(gap["better"] == "yes"),
+            "passed": bool(gap["better"] == Conclusion.YES),
             "reason": f"{LABELS[main_metric]} differs from the dummy's by {value} "
             f"({low} to {high})",
         }

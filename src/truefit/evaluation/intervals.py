@@ -1,6 +1,7 @@
 """Metrics of models on rows that nothing was fitted on, and differences, with intervals."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,16 @@ from truefit import figures
 from truefit.case import Case
 from truefit.digits import to_spread
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, resample, truth
+from truefit.verdicts import Conclusion
 
 # Digits kept in files: what a sum on another processor would not change.
 DIGITS = 6
+# What `better` says, in words that a reader cannot take for their opposite.
+COMPARED = {
+    Conclusion.YES: "better",
+    Conclusion.NO: "worse",
+    Conclusion.UNCLEAR: "not clear",
+}
 
 
 def reference_scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float]:
@@ -86,9 +94,15 @@ def differences(
         sign = np.array([1 if m in HIGHER_IS_BETTER else -1 for m in table.index])
         worst = np.where(sign > 0, table["low"], -table["high"])
         finest = np.where(sign > 0, table["high"], -table["low"])
-        table["better"] = np.select([worst > 0, finest < 0], ["yes", "no"], "unclear")
+        table["better"] = above_zero(worst, finest)
         tables[name] = table
     return tables
+
+
+def above_zero(low: Any, high: Any) -> np.ndarray:
+    """Whether each interval lies above 0 as a whole: no if it lies below, else it is unclear."""
+    found = [Conclusion.YES, Conclusion.NO]
+    return np.select([low > 0, high < 0], found, Conclusion.UNCLEAR)
 
 
 def _all(
@@ -126,9 +140,8 @@ def difference_table(gaps: pd.DataFrame, caption: str) -> figures.Shown:
 
 
 def in_verdicts(gaps: pd.DataFrame) -> pd.DataFrame:
-    """What ``better`` says, in words that a reader cannot take for their opposite."""
-    words = {"yes": "better", "no": "worse", "unclear": "not clear"}
-    shown = gaps.assign(better=gaps["better"].map(words))
+    """Differences with what ``better`` says in the words of `COMPARED`."""
+    shown = gaps.assign(better=gaps["better"].map(COMPARED))
     return shown.rename(columns={"better": "the first is", "p_value": "p-value"})
 
 

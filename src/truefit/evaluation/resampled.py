@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from truefit import figures
 from truefit.case import Case
 from truefit.digits import number, to_spread
-from truefit.evaluation.intervals import in_verdicts
+from truefit.evaluation.intervals import above_zero, in_verdicts
 from truefit.metrics import HIGHER_IS_BETTER
 
 
@@ -110,7 +110,7 @@ def fold_differences_table(
         ratio = 1 / (len(gaps) - 1) if len(gaps) > 1 else math.inf
         found = corrected_t(gaps, test_share_ratio=ratio, confidence=confidence)
         worst, best = sorted((sign * found.low, sign * found.high))
-        better = "yes" if worst > 0 else "no" if best < 0 else "unclear"
+        better = above_zero(worst, best).item()
         rows[name] = {"value": found.mean, **found._asdict(), "better": better}
     columns = ["value", "low", "high", "p_value", "better"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

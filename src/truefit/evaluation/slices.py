@@ -20,6 +20,7 @@ from truefit.digits import number, to_spread
 from truefit.evaluation.intervals import bootstrap_weights
 from truefit.metrics import AT_ONCE, LABELS, truth
 from truefit.project import InputError
+from truefit.verdicts import Conclusion
 
 MISSING = "missing"
 MOST_GROUPS = 50  # named in a table; a column of more values has its rarest pooled
@@ -240,14 +241,15 @@ def _interval(values: np.ndarray, rows: int, confidence: float) -> tuple[float, 
     return float(low), float(high)
 
 
-def _differs(inside: np.ndarray, elsewhere: np.ndarray, rows: int, confidence: float) -> str:
+def _differs(inside: np.ndarray, elsewhere: np.ndarray, rows: int, confidence: float) -> Conclusion:
     """Whether the errors differ; ``rows`` is how many the smaller of the two sides has."""
     low, high = _interval(inside - elsewhere, rows, confidence)
     usual = abs(elsewhere[0])
     trace = 1e-9 * usual  # what rounding leaves of no difference
     if low > trace or high < -trace:
-        return "yes"
-    return "no" if max(-low, high) <= max(trace, SAME * usual) else "unclear"
+        return Conclusion.YES
+    same = max(-low, high) <= max(trace, SAME * usual)
+    return Conclusion.NO if same else Conclusion.UNCLEAR
 
 
 def error_by_slice(
@@ -599,7 +601,7 @@ def plot_slices(table: pd.DataFrame, case: Case) -> None:
     axes.flat[-1].set_xlabel(
         f"{metric}{f', {unit}' if unit else ''}: grey line, all rows; orange, differs from the rest"
     )
-    beyond = [f"{name}: {value}" for name, value in table.index[table["differs"] == "yes"]]
+    beyond = [f"{name}: {value}" for name, value in table.index[table["differs"] == Conclusion.YES]]
     figures.show(
         fig,
         f"The {metric} of {sum(len(d) for d, _ in panels.values())} slices with intervals. "
@@ -611,7 +613,7 @@ def _panel(ax: Any, drawn: pd.DataFrame, whole: pd.DataFrame, case: Case) -> Non
     every = case.mean_error(np.average(case.mean_square(whole["error"]), weights=whole["rows"]))
     ax.axvline(every, color=figures.GREY, lw=1)
     for place, row in enumerate(drawn.itertuples()):
-        colour = figures.ORANGE if row.differs == "yes" else figures.BLUE
+        colour = figures.ORANGE if row.differs == Conclusion.YES else figures.BLUE
         ax.plot([row.low, row.high], [place, place], color=colour, lw=1.4)
         ax.plot(row.error, place, "o", color=colour, ms=4.5)
     names = [v if len(v) <= 32 else v[:31] + "…" for v in drawn.index]

@@ -25,6 +25,7 @@ from truefit.project import InputError
 from truefit.scales import round_values
 from truefit.task import BinaryClassification
 from truefit.training import Recalibration, log_odds_lines, recalibrate
+from truefit.verdicts import Conclusion
 
 FEWEST_ROWS = 10  # values of a slice with fewer rows are pooled
 # Decimals of a probability that count. Beyond them processors differ, and a tie must stay a tie.
@@ -247,7 +248,7 @@ def _chance(n_samples: int, promised: float, calibration_rows: int | None) -> rv
     return betabinom(n_samples, rank, calibration_rows + 1 - rank)
 
 
-def _flags(chances: list[float], confidence: float) -> list[str]:
+def _flags(chances: list[float], confidence: float) -> list[Conclusion]:
     """``yes`` where chance is ruled out: for all rows by itself, for the values by Holm's rule.
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
@@ -255,12 +256,12 @@ def _flags(chances: list[float], confidence: float) -> list[str]:
     of the whole process at each call, which takes a third of a second.
     """
     every, *parts = chances
-    flags, left = ["no"] * len(parts), len(parts)
+    flags, left = [Conclusion.NO] * len(parts), len(parts)
     for i in np.argsort(np.round(parts, 12), kind="stable"):
         if parts[i] * left >= 1 - confidence:
             break
-        flags[i], left = "yes", left - 1
-    return ["yes" if every < 1 - confidence else "no", *flags]
+        flags[i], left = Conclusion.YES, left - 1
+    return [Conclusion.YES if every < 1 - confidence else Conclusion.NO, *flags]
 
 
 def groups(slices: pd.DataFrame | None, n_samples: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -15,7 +15,7 @@ from truefit.export.parity import (
 from truefit.export.prune import KINDS, Pruned, lighter_blends, pick, plot_pruned, prune
 from truefit.export.quantise import fewer_digits, int8
 from truefit.export.reference import reference
-from truefit.export.ship import SHIPS, judge_again, judge_variants, plot_variants, smallest
+from truefit.export.ship import judge_again, judge_variants, plot_variants, smallest
 from truefit.export.variants import (
     Scorer,
     Variant,
@@ -36,7 +36,6 @@ __all__ = [
     "MADE",
     "OPSET",
     "REAL",
-    "SHIPS",
     "STUDENTS",
     "Pruned",
     "Scorer",

@@ -10,9 +10,7 @@ from truefit.export.variants import Scorer, Variant, answers, kilobytes
 from truefit.metrics import HIGHER_IS_BETTER, predictions
 from truefit.params import Export
 from truefit.training import main_metric
-
-SHIPS, CHANGES, LOSES = "yes", "no, changes too much", "no, loses too much"
-DEPENDS = "no, depends on the other rows of a request"
+from truefit.verdicts import Ships
 
 
 def judge_variants(table: pd.DataFrame, winner: str, case: Case, settings: Export) -> pd.DataFrame:
@@ -36,20 +34,20 @@ def judge_variants(table: pd.DataFrame, winner: str, case: Case, settings: Expor
     loss = -table["gap_low"] if better_up else table["gap_high"]
     allowed = settings.largest_loss * abs(table.loc[winner, "value"])
     reasons = {
-        "": table["of"] != winner,
-        CHANGES: table["change"] > settings.largest_change,
-        LOSES: loss > allowed,
+        Ships.OF_ANOTHER_MODEL: table["of"] != winner,
+        Ships.CHANGES: table["change"] > settings.largest_change,
+        Ships.LOSES: loss > allowed,
         # What was measured of it holds for rows that are sent alone.
-        DEPENDS: table["depends_on_batch"],
+        Ships.DEPENDS: table["depends_on_batch"],
     }
-    words = np.select(list(reasons.values()), list(reasons), SHIPS)
+    words = np.select(list(reasons.values()), list(reasons), Ships.YES)
     # The winner as it is always qualifies.
-    return table.assign(ships=np.where(table.index == winner, SHIPS, words))
+    return table.assign(ships=np.where(table.index == winner, Ships.YES, words))
 
 
 def smallest(table: pd.DataFrame) -> str:
     """The variant that ships: of those that may, the one with the smallest file."""
-    return str(table.loc[table["ships"] == SHIPS, "bytes"].idxmin())
+    return str(table.loc[table["ships"] == Ships.YES, "bytes"].idxmin())
 
 
 def judge_again(
@@ -109,7 +107,7 @@ def plot_variants(table: pd.DataFrame, winner: str, limit: float) -> None:
     own = table[(table["of"] == winner) & (table.index != winner)]
     fig, ax = figures.new(height=3.4)
     for name, row in own.iterrows():
-        ships = row["ships"] == SHIPS
+        ships = row["ships"] == Ships.YES
         colour, marker = (figures.BLUE, "o") if ships else (figures.GREY, "s")
         x, y = max(row["change"], 1e-9), row["bytes"] / 1000
         ax.plot(x, y, marker, color=colour, ls="")

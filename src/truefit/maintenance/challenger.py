@@ -14,6 +14,7 @@ from truefit.digits import significant
 from truefit.evaluation import bootstrap_weights, check_behaviour, differences, intervals, judge
 from truefit.metrics import LABELS, predictions
 from truefit.training import build, main_metric
+from truefit.verdicts import Conclusion
 
 CHAMPION, CHALLENGER, DUMMY = "champion", "challenger", "dummy"
 
@@ -80,7 +81,7 @@ def challenge(
     gap = gaps[CHAMPION].loc[metric]
     value, low, high = (significant(gap[end], 3) for end in ("value", "low", "high"))
     told = f"{LABELS[metric]} minus the champion's is {value} ({low} to {high})"
-    against = [] if gap["better"] == "yes" else [f"it is not better beyond chance: {told}"]
+    against = [] if gap["better"] == Conclusion.YES else [f"it is not better beyond chance: {told}"]
     against += [f"{c['check']}: {c['reason']}" for c in gate["checks"] if not c["passed"]]
     reasons = against or [f"it is better beyond chance: {told}", "it passes the gate"]
     return Challenge(not against, reasons, found, gaps[CHAMPION], gate)

@@ -22,12 +22,14 @@ from truefit.case import Case
 from truefit.data_prep.clean import clean
 from truefit.digits import number, significant, to_spread
 from truefit.evaluation import bootstrap_weights
+from truefit.evaluation.intervals import COMPARED, above_zero
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, resample, scores, truth
 from truefit.monitoring.rules import lit
 from truefit.monitoring.statistics import compare_means, compare_values, false_discovery
 from truefit.monitoring.traffic import has_label, in_windows
 from truefit.params import Rule
 from truefit.training import deal, main_metric
+from truefit.verdicts import Light
 
 LEAST_TO_LEARN = 20  # rows
 LEAST_OF_A_CLASS = 5  # rows
@@ -344,7 +346,7 @@ def bias_is_red(
         [(n, "bias", "", c.effect / unit, c.p) for n, c in enumerate(compared)],
         columns=["window", "rule", "subject", "effect", "p"],
     )
-    return "red" in lit(asked, {"bias": rule}, false_alarms)["light"].tail(1).to_list()
+    return Light.RED in lit(asked, {"bias": rule}, false_alarms)["light"].tail(1).to_list()
 
 
 def resampled(
@@ -375,8 +377,7 @@ def gains(draws: pd.DataFrame, rival: str, case: Case, *, confidence: float) -> 
     gap = draws.sub(draws[rival], axis=0)
     table = _ends(gap if main_metric(case) in HIGHER_IS_BETTER else -gap, confidence)
     table.columns = ["gain", "gain_low", "gain_high"]
-    sides = [table["gain_low"] > 0, table["gain_high"] < 0]
-    return table.assign(better=np.select(sides, ["yes", "no"], "unclear"))
+    return table.assign(better=above_zero(table["gain_low"], table["gain_high"]))
 
 
 def _ends(draws: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -451,7 +452,6 @@ def sensible(
 def cost_table(table: pd.DataFrame, case: Case, caption: str) -> figures.Shown:
     """What `costs` found, for people: to the digits that the intervals deserve."""
     label = LABELS[main_metric(case)]
-    words = {"yes": "better", "no": "worse", "unclear": "not clear"}
     shown = {}
     for name, row in table.iterrows():
         spread, gap = row["high"] - row["low"], row["gain_high"] - row["gain_low"]
@@ -460,7 +460,7 @@ def cost_table(table: pd.DataFrame, case: Case, caption: str) -> figures.Shown:
         if name == table.index[0]:
             continue
         gain, low, high = (to_spread(row[c], gap, "+") for c in ("gain", "gain_low", "gain_high"))
-        said = words[row["better"]] if row["fits"] else "the same"
+        said = COMPARED[row["better"]] if row["fits"] else "the same"
         shown[name] |= {f"gain over {table.index[0]}": f"{gain} ({low} to {high})", "it is": said}
     return figures.table(pd.DataFrame.from_dict(shown, orient="index"), caption)
 

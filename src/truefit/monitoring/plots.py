@@ -12,10 +12,22 @@ from truefit import figures
 from truefit.case import Case
 from truefit.digits import number, significant
 from truefit.monitoring.rules import LIGHTS
+from truefit.verdicts import Light
 
 # With a sign in each, for those who cannot tell the colours apart.
-COLOURS = {"green": "#7FCDB0", "amber": "#F0B840", "red": figures.ORANGE, "": "#EEEEEE"}
-SIGNS = {"green": "", "amber": "!", "red": "!!", "": "·"}
+COLOURS = {
+    Light.GREEN: "#7FCDB0",
+    Light.AMBER: "#F0B840",
+    Light.RED: figures.ORANGE,
+    Light.NOT_JUDGED: "#EEEEEE",
+}
+SIGNS = {Light.GREEN: "", Light.AMBER: "!", Light.RED: "!!", Light.NOT_JUDGED: "·"}
+NAMES = {
+    Light.GREEN: "as usual",
+    Light.AMBER: "! amber",
+    Light.RED: "!! red",
+    Light.NOT_JUDGED: "· not judged",
+}
 MOST_COLUMNS = 24  # in a figure
 MOST_LABELS = 16  # windows named along an axis
 TEXT = {"ha": "center", "va": "center", "fontsize": 8}
@@ -26,7 +38,7 @@ def plot_board(findings: pd.DataFrame, windows: Sequence[str], order: Sequence[s
     level = findings["light"].map(LIGHTS.index)
     worst = findings.assign(level=level).groupby(["rule", "window"])["level"].max().unstack()
     worst = worst.reindex(index=list(order), columns=list(windows))
-    lights = worst.map(lambda v: "" if pd.isna(v) else LIGHTS[int(v)])
+    lights = worst.map(lambda v: Light.NOT_JUDGED if pd.isna(v) else LIGHTS[int(v)])
     fig, ax = figures.new(height=0.9 + 0.24 * len(order))
     for y, rule in enumerate(lights.index):
         for x, window in enumerate(lights.columns):
@@ -38,13 +50,12 @@ def plot_board(findings: pd.DataFrame, windows: Sequence[str], order: Sequence[s
     ax.invert_yaxis()
     ax.grid(False)
     ax.set(title="The lights of each rule, window by window", xlim=(-0.6, len(windows) - 0.4))
-    names = {"green": "as usual", "amber": "! amber", "red": "!! red", "": "· not judged"}
-    patches = [Patch(color=COLOURS[light], label=name) for light, name in names.items()]
+    patches = [Patch(color=COLOURS[light], label=name) for light, name in NAMES.items()]
     fig.legend(handles=patches, loc="outside lower center", ncols=4)
     said = "; ".join(
         f"{rule.replace('_', ' ')} in {', '.join(red)}"
         for rule, row in lights.iterrows()
-        if (red := [str(w) for w in row.index[row == "red"]])
+        if (red := [str(w) for w in row.index[row == Light.RED]])
     )
     figures.show(fig, f"A board of rules and windows. Red: {said or 'none'}.", colours=64)
 

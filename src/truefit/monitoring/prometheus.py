@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from truefit.digits import number
 from truefit.monitoring.rules import GROUP_OF, standing
 from truefit.params import Monitoring
+from truefit.verdicts import Light
 
 # What each rule is about, after the words "{{ subject }} of {{ case }}".
 ABOUT = {
@@ -101,12 +102,15 @@ def _alerts(name: str, settings: Monitoring, cases: str) -> list[dict]:
         "says what probably happened, and which rows to look at."
     )
     effect, q = (f"truefit_monitor_{figure}{one}" for figure in ("effect", "q"))
-    lights = {"red": ("critical", is_red), "amber": ("warning", f"{found} unless ({is_red})")}
+    lights = {
+        Light.RED: ("critical", is_red),
+        Light.AMBER: ("warning", f"{found} unless ({is_red})"),
+    }
     alerts = [
         {
             "alert": alert,
             "expr": expression,
-            "labels": {"severity": severity, "light": light},
+            "labels": {"severity": severity, "light": light.value},
             "annotations": {"summary": about, "description": description},
         }
         for light, (severity, expression) in lights.items()

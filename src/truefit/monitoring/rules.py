@@ -17,6 +17,7 @@ from truefit.monitoring import diagnosis
 from truefit.monitoring import statistics as st
 from truefit.monitoring.traffic import Baseline, Traffic, errors
 from truefit.params import Monitoring, Rule
+from truefit.verdicts import Light
 
 GROUPS = {
     "inputs": ("missing", "unseen", "out_of_range", "drift", "unlike"),
@@ -24,7 +25,7 @@ GROUPS = {
     "labels": ("target", "bias", "error", "coverage", "ranking"),
 }
 GROUP_OF = {rule: group for group, rules in GROUPS.items() for rule in rules}
-LIGHTS = ("green", "amber", "red")
+LIGHTS = (Light.GREEN, Light.AMBER, Light.RED)
 LOOK = 5  # rows to look at
 NO_ERROR = 1e-9  # a mean error, in the unit of a bias, that is as good as none
 RETRAIN = ("bias", "error", "coverage")  # what a model of newer rows would mend
@@ -114,7 +115,7 @@ def lit(asked: pd.DataFrame, rules: Mapping[str, Rule], false_alarms: float) -> 
     found["found"] = (found["q"] <= false_alarms) & (large >= amber)
     found["in_a_row"] = _count_in_a_row(found)
     is_red = found["found"] & ((large >= red) | (found["in_a_row"] >= patience))
-    found["light"] = np.select([is_red, found["found"]], ["red", "amber"], "green")
+    found["light"] = np.select([is_red, found["found"]], [Light.RED, Light.AMBER], Light.GREEN)
     return found
 
 
@@ -131,7 +132,7 @@ def lights(traffic: Traffic, findings: pd.DataFrame) -> pd.DataFrame:
     worst = worst.pivot_table(index="window", columns="group", values="level", aggfunc="max")
     worst = worst.reindex(index=traffic.names, columns=list(GROUPS))
     worst["light"] = worst.max(axis=1)
-    board = worst.map(lambda level: "" if pd.isna(level) else LIGHTS[int(level)])
+    board = worst.map(lambda level: Light.NOT_JUDGED if pd.isna(level) else LIGHTS[int(level)])
     labelled = traffic.truth.notna().groupby(traffic.windows).sum().reindex(traffic.names)
     board.insert(0, "labelled", labelled)
     board.insert(0, "rows", traffic.windows.value_counts().reindex(traffic.names))
@@ -170,18 +171,19 @@ def standing(findings: pd.DataFrame, window: str) -> pd.DataFrame:
     return findings[here | labels & findings["window"].isin(last).to_numpy()]
 
 
-def light(findings: pd.DataFrame, window: str) -> str:
+def light(findings: pd.DataFrame, window: str) -> Light:
     """The worst light of what is `standing` when a window ends."""
-    return max(standing(findings, window)["light"], key=LIGHTS.index, default="")
+    found = map(Light, standing(findings, window)["light"])
+    return max(found, key=LIGHTS.index, default=Light.NOT_JUDGED)
 
 
 def advice(findings: pd.DataFrame, window: str) -> Advice:
     """Whether a model of newer rows is what helps in a window, and why or why not."""
     known = standing(findings, window)
-    found, red = known[known["found"]], known[known["light"] == "red"]
+    found, red = known[known["found"]], known[known["light"] == Light.RED]
     worse = red[red["rule"].isin(RETRAIN)]
     # Labels are off for what was wrong with the inputs at their time, even if that is mended now.
-    at = findings["window"].isin(known["window"]) & (findings["light"] == "red")
+    at = findings["window"].isin(known["window"]) & (findings["light"] == Light.RED)
     faults = findings[at & findings["fault"]]
 
     def why(some: pd.DataFrame) -> str:
