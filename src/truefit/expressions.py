@@ -116,6 +116,14 @@ def parse(text: str) -> Node:
     ------
     InputError
         If the text is none.
+
+    Examples
+    --------
+    >>> parse("fill(area, 0) / 2")  # doctest: +NORMALIZE_WHITESPACE
+    Call(operation='Div',
+         operands=(Call(operation='Fill',
+                        operands=(Column(name='area'), Constant(value=0.0))),
+                   Constant(value=2.0)))
     """
     try:
         with warnings.catch_warnings():
@@ -170,7 +178,13 @@ def _node(found: ast.expr, text: str) -> Node:
 
 
 def columns(node: Node) -> list[str]:
-    """The columns an expression reads, each once, in order of appearance."""
+    """The columns an expression reads, each once, in order of appearance.
+
+    Examples
+    --------
+    >>> columns(parse("sold - built + log1p(sold)"))
+    ['sold', 'built']
+    """
     if isinstance(node, Column):
         return [node.name]
     if isinstance(node, Constant):
@@ -193,6 +207,12 @@ def evaluate(node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray:
     ndarray of float32
         NaN where the value is not known or not finite; a single number for an expression without
         columns.
+
+    Examples
+    --------
+    >>> values = {"area": np.array([50, np.nan, 80], "float32")}
+    >>> evaluate(parse("area > 60"), values).tolist()
+    [0.0, nan, 1.0]
     """
     with np.errstate(all="ignore"):
         found = _value(node, values)
