@@ -193,6 +193,14 @@ class Case(Strict):
         """The column's values from lowest to highest, or None if they have no order.
 
         A house that has none of a thing stands below every quality of it.
+
+        Examples
+        --------
+        >>> from truefit.task import Regression
+        >>> ranks = [Order(order=["poor", "good"], columns=["pool", "kitchen"])]
+        >>> homes = Regression(table="t.csv", target="y", ordinal=ranks, absent=["pool"])
+        >>> homes.order_of("kitchen"), homes.order_of("pool"), homes.order_of("street")
+        (['poor', 'good'], ['absent', 'poor', 'good'], None)
         """
         for rule in self.ordinal:
             if column in rule.columns:

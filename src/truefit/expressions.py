@@ -269,6 +269,14 @@ def parse(text: str) -> Node:
     ------
     InputError
         If the text is none.
+
+    Examples
+    --------
+    >>> parse("fill(area, 0) / 2")  # doctest: +NORMALIZE_WHITESPACE
+    Call(operation='Div',
+         operands=(Call(operation='Fill',
+                        operands=(Column(name='area'), Constant(value=0.0))),
+                   Constant(value=2.0)))
     """
     try:
         with warnings.catch_warnings():
@@ -430,7 +438,13 @@ def written(node: Node) -> str:
 
 
 def columns(node: Node) -> list[str]:
-    """The columns an expression reads, each once, in order of appearance."""
+    """The columns an expression reads, each once, in order of appearance.
+
+    Examples
+    --------
+    >>> columns(parse("sold - built + log1p(sold)"))
+    ['sold', 'built']
+    """
     if isinstance(node, Column):
         return [node.name]
     if isinstance(node, Constant):
@@ -468,6 +482,12 @@ def evaluate(
     ndarray
         NaN where the value is not known or not finite, None for a text that is not known; 1 and 0
         for a condition; a single value for an expression without columns.
+
+    Examples
+    --------
+    >>> values = {"area": np.array([50, np.nan, 80], "float32")}
+    >>> evaluate(parse("area > 60"), values).tolist()
+    [0.0, nan, 1.0]
     """
     with np.errstate(all="ignore"):
         found = _value(node, values, dtype)

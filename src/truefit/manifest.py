@@ -143,7 +143,24 @@ class RegressionManifest(Manifest, frozen=True, tag="regression"):
         return outputs[self.output].ravel()
 
     def ends(self, prediction: Any) -> tuple[Any, Any] | None:
-        """See `Interval`."""
+        """See `Interval`.
+
+        Examples
+        --------
+        >>> price = RegressionManifest(
+        ...     case="homes",
+        ...     title="Homes",
+        ...     target=Target("price"),
+        ...     inputs=(Column("area", "number"),),
+        ...     reading=Reading(separator=",", missing=()),
+        ...     model="ridge",
+        ...     data=Data(sha256={}, training_rows=100),
+        ...     sha256={},
+        ...     interval=Interval(confidence=0.95, kind="factor", width=1.25),
+        ... )
+        >>> price.ends(100.0)
+        (80.0, 125.0)
+        """
         if self.interval is None:
             return None
         if self.interval.kind == "factor":

@@ -121,12 +121,28 @@ PROBABILITIES: dict[str, Metric] = {
 
 
 def of_calls(metric: Metric, threshold: float) -> Metric:
-    """A metric of calls, as one of probabilities: a row is called positive from a threshold on."""
+    """A metric of calls, as one of probabilities: a row is called positive from a threshold on.
+
+    Examples
+    --------
+    >>> y, p = np.array([1.0, 0.0, 1.0]), np.array([0.9, 0.4, 0.3])
+    >>> accuracy = of_calls(CALLS["accuracy"], threshold=0.5)
+    >>> accuracy(y, p, np.array([[1, 1, 1], [0, 3, 0]])).round(3).tolist()  # the rows; a resample
+    [0.667, 1.0]
+    """
     return lambda y, p, w: metric(y, (p >= threshold).astype(float), w)
 
 
 def cost(false_positive: float, false_negative: float, threshold: float) -> Metric:
-    """What the wrong calls cost, a row on average."""
+    """What the wrong calls cost, a row on average.
+
+    Examples
+    --------
+    >>> y, p = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.7, 0.3, 0.1])
+    >>> in_all = cost(false_positive=1, false_negative=5, threshold=0.5)
+    >>> in_all(y, p, np.ones((1, 4))).tolist()  # one false positive, one false negative
+    [1.5]
+    """
 
     def metric(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> np.ndarray:
         row = np.where(p >= threshold, (1 - y) * false_positive, y * false_negative)
@@ -175,6 +191,16 @@ def resample(y: pd.Series, p: np.ndarray, weights: np.ndarray, case: Case) -> di
 
 
 def scores(y: pd.Series, p: np.ndarray, case: Case) -> dict[str, float]:
-    """Every metric of one set of predictions."""
+    """Every metric of one set of predictions.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from truefit.task import Regression
+    >>> prices = Regression(table="prices.csv", target="price")
+    >>> found = scores(pd.Series([10.0, 20.0]), np.array([11.0, 17.0]), prices)
+    >>> {name: round(value, 3) for name, value in found.items()}
+    {'mse': 5.0, 'rmse': 2.236, 'mae': 2.0, 'r2': 0.8}
+    """
     ones = np.ones((1, len(p)))
     return {name: float(v[0]) for name, v in resample(y, p, ones, case).items()}

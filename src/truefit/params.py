@@ -432,7 +432,14 @@ def section(step: str, **values: Any) -> Any:
 
 
 def override(step: str, defaults: BaseModel, changes: dict[str, str]) -> dict[str, Any]:
-    """The section's values with some changed, each given as text in YAML and checked."""
+    """The section's values with some changed, each given as text in YAML and checked.
+
+    Examples
+    --------
+    >>> given = DataPrep(seed=0, test_share=0.2, production_share=0.1, noise_columns=100)
+    >>> override("data_prep", given, {"test_share": "0.3"})
+    {'seed': 0, 'test_share': 0.3, 'production_share': 0.1, 'noise_columns': 100}
+    """
     parsed = {name: _parsed(text, f"{step}: {name}={text!r}") for name, text in changes.items()}
     return _validated(_section_type(step), _merged(defaults, parsed), step).model_dump()
 

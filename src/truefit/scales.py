@@ -64,7 +64,14 @@ class Logarithm(Scale):
 
 
 class LogOdds(Scale):
-    """Log-odds of a probability, taken for no closer to 0 or 1 than 10⁻⁶."""
+    """Log-odds of a probability, taken for no closer to 0 or 1 than 10⁻⁶.
+
+    Examples
+    --------
+    >>> log_odds = LogOdds().to([0.5, 0.8])
+    >>> log_odds.round(3).tolist(), LogOdds().back(log_odds).round(3).tolist()
+    ([0.0, 1.386], [0.5, 0.8])
+    """
 
     multiplies = True
     unit = 1.0
@@ -93,7 +100,13 @@ PLAIN, LOGARITHM, LOG_ODDS = Scale(), Logarithm(), LogOdds()
 
 
 def round_values(low: float, high: float) -> list[float]:
-    """Some round numbers from ``low`` to ``high``, for an axis of ratios; none below 0."""
+    """Some round numbers from ``low`` to ``high``, for an axis of ratios; none below 0.
+
+    Examples
+    --------
+    >>> round_values(70, 1500)
+    [100.0, 200.0, 500.0, 1000.0]
+    """
     if not 0 < low <= high < math.inf:
         return []
     tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

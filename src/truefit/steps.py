@@ -274,6 +274,12 @@ def step_of(name: str) -> Step:
     ------
     InputError
         If there is none.
+
+    Examples
+    --------
+    >>> step = step_of("03_training")
+    >>> step.name, step.label, step.page("ames"), step.run_name("ames")
+    ('training', '03 training', 'ames/03_training.html', 'ames-03_training')
     """
     for step in STEPS:
         if name in (step.name, step.notebook):
@@ -283,6 +289,12 @@ def step_of(name: str) -> Step:
 
 
 def all_runs(cases: Iterable[str]) -> list[tuple[Step, str | None]]:
-    """Every step with every case, in order; a step without a case once, with None."""
+    """Every step with every case, in order; a step without a case once, with None.
+
+    Examples
+    --------
+    >>> [step.run_name(case) for step, case in all_runs(["ames", "credit"])][:4]
+    ['ames-01_data_prep', 'credit-01_data_prep', '02_regression_maths', 'ames-03_training']
+    """
     named = list(cases)
     return [(step, case) for step in STEPS for case in (named if step.of_a_case else [None])]

@@ -614,6 +614,18 @@ def make_case(**block: Any) -> Case:
     ------
     KeyError, pydantic.ValidationError
         If there is no such kind, or its block cannot be this one.
+
+    Examples
+    --------
+    >>> loans = make_case(
+    ...     table="loans.csv",
+    ...     target="status",
+    ...     task="classification",
+    ...     positive="bad",
+    ...     costs={"false_positive": 1.0, "false_negative": 4.0},
+    ... )
+    >>> loans.threshold, loans.main_metric
+    (0.2, 'roc_auc')
     """
     return KINDS[block["task"]](**block)
 

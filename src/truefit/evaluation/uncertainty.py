@@ -82,6 +82,14 @@ def conformal_width(y: pd.Series, oof: np.ndarray, case: Case, *, confidence: fl
     ------
     InputError
         If there are too few rows for a finite width: 19 are needed for 95 %, 99 for 99 %.
+
+    Examples
+    --------
+    >>> from truefit.task import Regression
+    >>> y = pd.Series([10.0, 12.0, 9.0, 15.0])
+    >>> block = Regression(table="t.csv", target="y")
+    >>> conformal_width(y, np.array([11.0, 12.5, 9.0, 13.0]), block, confidence=0.8)
+    2.0
     """
     found = _width(_residuals(y, oof, case), confidence)
     if not math.isfinite(found):
@@ -306,6 +314,12 @@ def wilson(
     Returns
     -------
     low, high : float or ndarray
+
+    Examples
+    --------
+    >>> low, high = wilson(8, 10, confidence=0.95)
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.49, 0.943)
     """
     from statsmodels.stats.proportion import proportion_confint
 

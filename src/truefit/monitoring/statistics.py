@@ -127,6 +127,11 @@ def psi(usual: np.ndarray, window: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (...)
+
+    Examples
+    --------
+    >>> float(psi([100, 100], [100, 100])), round(float(psi([100, 100], [150, 50])), 3)
+    (0.0, 0.272)
     """
     a, b = (np.asarray(counts) + 0.5 for counts in (usual, window))
     a, b = a / a.sum(axis=-1, keepdims=True), b / b.sum(axis=-1, keepdims=True)
@@ -239,6 +244,11 @@ def false_discovery(p: np.ndarray) -> np.ndarray:
 
     Found is what lies at or below a level; if nothing has changed, anything is found at most as
     often as the level says.
+
+    Examples
+    --------
+    >>> false_discovery(np.array([0.01, 0.02, 0.5])).tolist()
+    [0.03, 0.03, 0.5]
     """
     return stats.false_discovery_control(p) if len(p) else np.asarray(p)
 

@@ -77,6 +77,11 @@ def largest_rate(X: np.ndarray, *, scaling: Scaling = "half_mean", momentum: flo
     -------
     float
         Infinity if X is zero, where nothing can diverge.
+
+    Examples
+    --------
+    >>> float(largest_rate(np.array([[2.0, 0.0], [0.0, 1.0]]), scaling="sum"))
+    0.25
     """
     steepest = 2 * _factor(scaling, len(X)) * np.linalg.norm(X, 2) ** 2
     return 2 * (1 + momentum) / steepest if steepest else np.inf

@@ -23,7 +23,13 @@ _EXPONENTS = (-400, 310)
 
 
 def two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``a + b`` rounded, and the exact error of the rounding."""
+    """``a + b`` rounded, and the exact error of the rounding.
+
+    Examples
+    --------
+    >>> two_sum(1.0, 1e-20)
+    (1.0, 1e-20)
+    """
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
@@ -79,6 +85,11 @@ def pair_of(value: Any) -> tuple[float, float]:
         If it is no number.
     OverflowError
         If it is too large for float64.
+
+    Examples
+    --------
+    >>> pair_of(0.1), pair_of("0.1")
+    ((0.1, 0.0), (0.1, -5.551115123125783e-18))
     """
     exact = _exact(value)
     high = float(exact)

@@ -36,6 +36,11 @@ def exact_least_squares(X: Iterable[Sequence], y: Iterable, *, centred: bool = T
     -------
     ExactFit
         A few seconds for a hundred rows of ten features: this is a reference, not a solver.
+
+    Examples
+    --------
+    >>> exact_least_squares([[1, 1], [1, 2], [1, 4]], ["0.1", "0.2", "0.5"]).coef
+    [Fraction(-1, 20), Fraction(19, 140)]
     """
     rows = [[Fraction(v) for v in row] for row in _plain(X)]
     target = [Fraction(v) for v in _plain(y)]
@@ -78,6 +83,11 @@ def correct_digits(found: Any, exact: Any) -> float:
     -------
     float
         At most 17, the digits of a float64; 0 if nothing is right.
+
+    Examples
+    --------
+    >>> round(correct_digits(3.1416, "3.14159265358979"), 1)
+    5.6
     """
     worst = Fraction(0)
     pairs = zip(np.ravel(_plain(found)).tolist(), np.ravel(_plain(exact)).tolist(), strict=True)

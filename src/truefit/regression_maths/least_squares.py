@@ -183,6 +183,12 @@ def least_squares(
     ------
     DataError
         One sentence that names the row and the column, or the shapes, that do not fit.
+
+    Examples
+    --------
+    >>> fit = least_squares([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0], fit_intercept=True)
+    >>> fit.coef.tolist(), float(fit.intercept)
+    ([2.0], 1.0)
     """
     return _solve(in_memory(X, y, sample_weight, columns), fit_intercept, method)
 

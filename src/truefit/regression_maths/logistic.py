@@ -75,6 +75,11 @@ def softmax(U: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (..., n_classes)
+
+    Examples
+    --------
+    >>> softmax(np.array([1000.0, 1000.0])).tolist()
+    [0.5, 0.5]
     """
     # The same number off every score changes no ratio, and keeps exp from overflowing.
     odds = np.exp(U - np.max(U, axis=-1, keepdims=True))

@@ -150,6 +150,12 @@ def effective_degrees_of_freedom(
     Returns
     -------
     ndarray of shape (n_alphas,)
+
+    Examples
+    --------
+    >>> X = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]
+    >>> effective_degrees_of_freedom(X, [0.0, 2.0]).round(6).tolist()
+    [2.0, 1.0]
     """
     X, y, _ = validated(SVDRidge(), X, np.zeros(len(X)))
     data = _Centred(X, y, None, fit_intercept)

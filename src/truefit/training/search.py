@@ -357,6 +357,13 @@ def grid(space: Space, points: int, shelf: Any = None) -> list[Any]:
 
     The shelf's own setting takes the place of the nearest value, so that a short search is no
     gamble.
+
+    Examples
+    --------
+    >>> grid(Space(low=0.01, high=100, log=True), points=3)
+    [0.01, 1.0, 100.0]
+    >>> grid(Space(choices=["gini", "entropy"]), points=5)
+    ['gini', 'entropy']
     """
     if space.choices is not None:
         choices = [_plain(choice) for choice in space.choices]
