@@ -275,8 +275,8 @@ def parse(text: str) -> Node:
     >>> parse("fill(area, 0) / 2")  # doctest: +NORMALIZE_WHITESPACE
     Call(operation='Div',
          operands=(Call(operation='Fill',
-                        operands=(Column(name='area'), Constant(value=0.0))),
-                   Constant(value=2.0)))
+                        operands=(Column(name='area'), Constant(value=0))),
+                   Constant(value=2)))
     """
     try:
         with warnings.catch_warnings():
