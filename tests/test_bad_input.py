@@ -160,7 +160,7 @@ def test_a_mistake_in_the_command_is_one_sentence(truefit, mine, arguments, culp
         ("log_target: yes", ["params.yaml", "cases.mine.log_target is 'yes'"]),
         ("target: price", ["params.yaml, line 13", '"target"']),
         ("training: {trails: 3}", ["cases.mine.training.trails", "did you mean trials?"]),
-        ("costs: {false_positive: 1, false_negative: much}", ["false_negative is 'much'"]),
+        ("costs: {false_positive: 1, false_negative: 2}", ["cases.mine: costs are for class"]),
         ("behaviour: [{name: cheap}]", ["'cheap'", "expect, at_least and at_most"]),
     ],
 )
