@@ -209,10 +209,6 @@ def test_a_canary_answers_its_share_and_says_who_it_is(canary):
     path = f"/v1/cases/{CASE}/comparison"
     found = canary.client.get(path).json()
     assert undescribed(canary, "get", path, found) == []
-    for api, body in (("predict", sent), ("explain", sent[0])):
-        asked = f"/v1/cases/{CASE}/{api}"
-        said = canary.client.post(asked, json=body).json()
-        assert said["model_role"] and undescribed(canary, "post", asked, said) == []
     assert (found["mode"], found["share"], found["shadow"]) == ("canary", 0.3, None)
     assert found["challenger"]["failed"] == 0
     for role, n in roles.items():
@@ -223,6 +219,10 @@ def test_a_canary_answers_its_share_and_says_who_it_is(canary):
     kept = logged(canary.folder / "request-log")
     assert Counter(r["role"] for r in kept) == {role: 2 * n for role, n in roles.items()}
     assert all(r["version"] == known[r["role"]].version and r["shadow"] is None for r in kept)
+    for api, body in (("predict", sent), ("explain", sent[0])):
+        asked = f"/v1/cases/{CASE}/{api}"
+        said = canary.client.post(asked, json=body).json()
+        assert said["model_role"] and undescribed(canary, "post", asked, said) == []
 
 
 def test_the_same_row_meets_the_same_model_by_every_way_and_after_a_restart(canary, tmp_path):
