@@ -535,7 +535,7 @@ def test_what_ships_is_judged_itself(name):
         case(name),
         confidence=0.95,
     )["m"]
-    metric = training.main_metric(case(name))
+    metric = case(name).main_metric
     (exact, _), (near, _), (student, of_student) = judged
     assert exact[metric] == pytest.approx(expected.loc[metric].to_dict(), rel=1e-5)
     assert near[metric] == pytest.approx(exact[metric], rel=1e-4)

@@ -9,7 +9,7 @@ from cases import PARAMS, built, fitted, held_out, live, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from truefit import maintenance, training
+from truefit import maintenance
 from truefit.case import Limit
 from truefit.maintenance.staleness import _joined
 from truefit.metrics import scores, truth
@@ -164,7 +164,7 @@ def test_where_nothing_changes_no_alarm_is_raised_and_retraining_is_not_worth_it
     assert maintenance.sensible(table, draws, case, **asked) == "never"
     # The signs of the table are those of the metric itself, whichever way it counts.
     values = {
-        n: scores(past.live[case.target], r.predictions, case)[training.main_metric(case)]
+        n: scores(past.live[case.target], r.predictions, case)[case.main_metric]
         for n, r in replayed.items()
     }
     sign = 1 if case.positive else -1

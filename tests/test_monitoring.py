@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from truefit import monitoring
+from truefit import digits, monitoring
 from truefit.bundle import Bundle
 from truefit.case import Window
-from truefit.monitoring import diagnosis, faults, statistics
+from truefit.monitoring import faults, statistics
 from truefit.monitoring.traffic import Baseline, Traffic
 from truefit.project import InputError
 
@@ -444,6 +444,6 @@ def test_larger_disks_are_not_taken_for_another_unit():
 
 
 def test_a_share_is_told_to_the_digits_it_has():
-    assert [diagnosis._share(v) for v in (0, 0.004, 0.083, 0.17, 1)] == [
+    assert [digits.percent(v) for v in (0, 0.004, 0.083, 0.17, 1)] == [
         "0 %", "0.4 %", "8.3 %", "17 %", "100 %",
     ]  # fmt: skip

@@ -122,7 +122,7 @@ def test_the_tests_of_a_project_without_the_cases_that_ship_pass(again, tmp_path
     for path in ROOT.glob("[!.]*"):
         if path.is_file() and not (copy / path.name).exists():
             shutil.copy(path, copy)
-    for folder in ("benchmarks", "deploy", "tests"):
+    for folder in ("benchmarks", "deploy", "docs", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=skip, dirs_exist_ok=True)
     shutil.copy(ROOT / "data" / "raw" / "README.md", copy / "data" / "raw")
     write_params(copy / "params.yaml")

@@ -267,7 +267,7 @@ def test_a_table_becomes_answers_over_http(tmp_path, monkeypatch):
     metrics = evaluation.intervals(test["y"], said, weights, case, **options)[winner]
     gaps = evaluation.differences(test["y"], said, weights, case, winner=winner, **options)
     verdict = evaluation.judge(
-        metrics, gaps["dummy"], case, main_metric=training.main_metric(case),
+        metrics, gaps["dummy"], case, main_metric=case.main_metric,
         behaviour=evaluation.check_behaviour(fitted[winner], test, case),
     )  # fmt: skip
     evaluation.require_pass(verdict, "t")

@@ -267,7 +267,7 @@ def test_the_leaderboard_has_the_best_mean_first(case, metric, order):
 
 def one_metric(case, **values):
     """Scores of the main metric by fold, made by hand, and their leaderboard."""
-    metric = training.main_metric(case)
+    metric = case.main_metric
     table = [{"model": m, "fold": i, metric: x} for m, v in values.items() for i, x in enumerate(v)]
     table = pd.DataFrame(table)
     return table, training.leaderboard(table, case)

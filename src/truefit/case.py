@@ -211,7 +211,6 @@ class Case(Strict):
 
     shelf: ClassVar[str]  # whose models, settings and search spaces it takes
     linear_model: ClassVar[str]  # the simple one that a winner must be worth more than
-    answer: ClassVar[str]  # what the bundle calls a prediction
     ranks_classes: ClassVar[bool]  # whether rankings are compared by ROC AUC, else by Spearman's ρ
     tendencies: ClassVar[tuple[str, ...]]  # what `tendency` gives
     typical: ClassVar[Literal["mean", "median"]]  # what a group of rows is drawn by
@@ -256,6 +255,12 @@ class Case(Strict):
         """This case with its classes as these columns write them; an error if none is meant."""
         return self
 
+    def of_labels(self, table: str) -> Self:
+        """The case of a table that has labels alone: how it is read, no word of other columns."""
+        needed = {name for name, key in type(self).model_fields.items() if key.is_required()}
+        kept = {name: getattr(self, name) for name in {*needed, "separator", "missing"}}
+        return type(self)(**kept | {"table": table})
+
     def truth(self, y: "pd.Series") -> "pd.Series":
         """The target as numbers, of shape (n_samples,); of two classes, 1 is the positive one."""
         raise NotImplementedError
@@ -265,7 +270,7 @@ class Case(Strict):
         return y.notna()
 
     def check_known(self, target: "pd.Series") -> None:
-        """Raise InputError if a target that is known, and of which there is one, is of no use."""
+        """Raise InputError if a known value of the target is none, such as a text for a number."""
 
     def check_classes(self, y: "pd.Series", purpose: str) -> None:
         """Raise InputError if a class has too few rows for a purpose, such as "learn from"."""

@@ -39,7 +39,6 @@ class Regression(Case):
 
     shelf = "regression"
     linear_model = "linear"
-    answer = "prediction"
     ranks_classes = False
     tendencies = ("bias",)
     typical = "median"
@@ -281,7 +280,6 @@ class BinaryClassification(Case):
 
     shelf = "classification"
     linear_model = "logistic"
-    answer = "probability"
     ranks_classes = True
     tendencies = ("said", "happened")
     typical = "mean"

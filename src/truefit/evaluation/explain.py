@@ -47,11 +47,6 @@ def on_scale(p: np.ndarray, case: Case) -> np.ndarray:
     return case.scale.to(p)
 
 
-def from_scale(values: np.ndarray, case: Case) -> np.ndarray:
-    """The way back from `on_scale`."""
-    return case.scale.back(values)
-
-
 def feature_columns(frame: pd.DataFrame, case: Case) -> list[str]:
     """The raw columns that can have a say.
 
@@ -161,11 +156,6 @@ def _error(y: pd.Series, p: np.ndarray, case: Case) -> float:
     return 1 - value if name in HIGHER_IS_BETTER else value
 
 
-def error_words(case: Case) -> str:
-    """What `permutation_importance` measures, in words."""
-    return case.importance_words
-
-
 def related_columns(
     frame: pd.DataFrame, case: Case, columns: Sequence[str], *, least: float = 0.7
 ) -> dict[str, dict[str, float]]:
@@ -222,14 +212,14 @@ def plot_importance(importance: pd.DataFrame, case: Case, *, most: int = 12) -> 
     )
     ax.set_yticks(range(len(shown)), shown.index)
     ax.grid(axis="y", visible=False)
-    ax.set(xlabel=error_words(case), title="What the predictions need most")
+    ax.set(xlabel=case.importance_words, title="What the predictions need most")
     first = ", ".join(
         f"{c} {significant(v, 2)}" for c, v in importance["importance"].iloc[:3].items()
     )
     figures.show(
         fig,
-        f"The {error_words(case)} when a column is shuffled, of {len(shown)} columns; the largest: "
-        f"{first}.",
+        f"The {case.importance_words} when a column is shuffled, of {len(shown)} columns; the "
+        f"largest: {first}.",
     )
 
 
@@ -685,7 +675,7 @@ def _trace_columns(step: ColumnTransformer, made: list[_Made]) -> list[_Made]:
 
 def in_unit(value: float, case: Case) -> str:
     """A value of `on_scale`, in the target's unit or as a probability, to three digits."""
-    return significant(float(from_scale(value, case)), 3)
+    return significant(float(case.scale.back(value)), 3)
 
 
 def in_words(

@@ -97,9 +97,8 @@ def fold_differences_table(
         ``p_value`` and ``better``: ``yes`` or ``no`` if the whole interval lies on one side of 0,
         ``unclear`` if it does not.
     """
-    from truefit.training.search import main_metric
 
-    metric = main_metric(case)
+    metric = case.main_metric
     sign = 1 if metric in HIGHER_IS_BETTER else -1
     winner = str(board.index[0]) if winner is None else winner
     by_fold = results.pivot(index="model", columns="fold", values=metric)

@@ -184,11 +184,6 @@ def members(labels: pd.Series, least: int) -> dict[str, np.ndarray]:
     return found
 
 
-def error_metric(case: Case) -> str:
-    """The error that a slice is judged by; ROC AUC is not defined for a slice of one class."""
-    return case.error_metric
-
-
 def row_errors(y: pd.Series, p: np.ndarray, case: Case) -> np.ndarray:
     """Actual minus predicted, row by row: of the logarithms for a logged target.
 
@@ -288,10 +283,10 @@ def error_by_slice(
     -------
     DataFrame
         Indexed by ``slice`` and ``value``: ``rows``, their ``share``, the ``error`` (see
-        `error_metric`) with ``low`` and ``high`` (blank below ten rows), ``elsewhere`` (the error
-        of all other rows) and ``differs``: ``yes``, ``no`` (the interval of the difference lies
-        within a tenth of the other rows' error) or ``unclear``. In a regression also ``bias``,
-        the mean of actual minus predicted (of logarithms for a logged target), in a
+        `truefit.case.Case.error_metric`) with ``low`` and ``high`` (blank below ten rows),
+        ``elsewhere`` (the error of all other rows), ``differs``: ``yes``, ``no`` (the interval of
+        the difference lies within a tenth of the other rows' error) or ``unclear``. In a regression
+        also ``bias``, the mean of actual minus predicted (of logarithms for a logged target), in a
         classification ``said``, the mean probability, and ``happened``, the share of the positive
         class.
     """
@@ -578,7 +573,7 @@ def plot_slices(table: pd.DataFrame, case: Case) -> None:
     """
     if table.empty:
         return figures.say("No slices are named, so there is nothing to draw.")
-    metric, panels = LABELS[error_metric(case)], {}
+    metric, panels = LABELS[case.error_metric], {}
     for name, part in table.groupby(level="slice", sort=False):
         drawn = part.droplevel("slice")
         if len(drawn) > MOST_DRAWN:
@@ -597,7 +592,7 @@ def plot_slices(table: pd.DataFrame, case: Case) -> None:
         _panel(ax, drawn, table.loc[[name]], case)
         note = f", the {len(drawn)} with most rows of {every}" if len(drawn) < every else ""
         ax.set_title(f"{name}{note}")
-    unit = case.unit(case.target) if error_metric(case) == "rmse" else ""
+    unit = case.unit(case.target) if case.error_metric == "rmse" else ""
     axes.flat[-1].set_xlabel(
         f"{metric}{f', {unit}' if unit else ''}: grey line, all rows; orange, differs from the rest"
     )

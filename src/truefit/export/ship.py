@@ -9,7 +9,6 @@ from truefit.case import Case
 from truefit.export.variants import Scorer, Variant, answers, kilobytes
 from truefit.metrics import HIGHER_IS_BETTER, predictions
 from truefit.params import Export
-from truefit.training import main_metric
 from truefit.verdicts import Ships
 
 
@@ -30,7 +29,7 @@ def judge_variants(table: pd.DataFrame, winner: str, case: Case, settings: Expor
     DataFrame
         With ``ships``: whether the variant may, in words; empty for a variant of another model.
     """
-    better_up = main_metric(case) in HIGHER_IS_BETTER
+    better_up = case.main_metric in HIGHER_IS_BETTER
     loss = -table["gap_low"] if better_up else table["gap_high"]
     allowed = settings.largest_loss * abs(table.loc[winner, "value"])
     reasons = {
@@ -94,11 +93,11 @@ def judge_again(
         found[name],
         gaps["dummy"],
         case,
-        main_metric=main_metric(case),
+        main_metric=case.main_metric,
         behaviour=evaluation.check_behaviour(Scorer(variant), test, case),
     )
     quality = evaluation.rounded(found[name])
-    headline = {**verdict["headline"], **quality[main_metric(case)]}
+    headline = {**verdict["headline"], **quality[case.main_metric]}
     return quality, {**verdict, "headline": headline, **judged}
 
 

@@ -17,7 +17,6 @@ from truefit.digits import significant, to_spread
 from truefit.export.models import to_onnx
 from truefit.export.parity import difference, straddling_rows
 from truefit.metrics import AT_ONCE, LABELS, predictions, truth
-from truefit.training import main_metric
 
 BENCHMARK = ("benchmarks", "compression.json")
 SAME_SIZE = 0.01  # a share by which a file may differ from the one that was measured
@@ -147,7 +146,7 @@ def compare(
         the model as it is, paired; ``change``, the largest of any prediction; and
         ``depends_on_batch``.
     """
-    metric, found, rows = main_metric(case), {}, {}
+    metric, found, rows = case.main_metric, {}, {}
     features = test.drop(columns=case.target)
     everything = {}
     for name, variant in variants.items():
@@ -211,7 +210,7 @@ def variants_table(
     table: pd.DataFrame, times: pd.DataFrame, case: Case, caption: str
 ) -> figures.Shown:
     """The variants for people, to the digits that hold on every machine."""
-    metric, shown = LABELS[main_metric(case)], {}
+    metric, shown = LABELS[case.main_metric], {}
     for name, row in table.iterrows():
         spread, made = row["high"] - row["low"], name != row["of"]
         value, low, high = (to_spread(row[k], spread) for k in ("value", "low", "high"))

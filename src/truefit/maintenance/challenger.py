@@ -13,7 +13,7 @@ from truefit.case import Case
 from truefit.digits import significant
 from truefit.evaluation import bootstrap_weights, check_behaviour, differences, intervals, judge
 from truefit.metrics import LABELS, predictions
-from truefit.training import build, main_metric
+from truefit.training import build
 from truefit.verdicts import Conclusion
 
 CHAMPION, CHALLENGER, DUMMY = "champion", "challenger", "dummy"
@@ -73,7 +73,7 @@ def challenge(
     dummy.fit(learned.drop(columns=case.target), learned[case.target])
     models = {CHAMPION: champion, CHALLENGER: challenger, DUMMY: dummy}
     predicted = {name: predictions(model, X, case) for name, model in models.items()}
-    weights, metric = bootstrap_weights(len(rows), resamples, seed), main_metric(case)
+    weights, metric = bootstrap_weights(len(rows), resamples, seed), case.main_metric
     found = intervals(y, predicted, weights, case, confidence=confidence)
     gaps = differences(y, predicted, weights, case, winner=CHALLENGER, confidence=confidence)
     behaviour = check_behaviour(challenger, rows, case)

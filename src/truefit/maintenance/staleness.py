@@ -28,7 +28,7 @@ from truefit.monitoring.rules import lit
 from truefit.monitoring.statistics import compare_means, compare_values, false_discovery
 from truefit.monitoring.traffic import has_label, in_windows
 from truefit.params import Rule
-from truefit.training import deal, main_metric
+from truefit.training import deal
 from truefit.verdicts import Light
 
 LEAST_TO_LEARN = 20  # rows
@@ -361,7 +361,7 @@ def resampled(
     DataFrame
         One column for each set; the first row is the metric itself.
     """
-    weights, metric = bootstrap_weights(len(y), resamples, seed), main_metric(case)
+    weights, metric = bootstrap_weights(len(y), resamples, seed), case.main_metric
     return pd.DataFrame({n: resample(y, p, weights, case)[metric] for n, p in predicted.items()})
 
 
@@ -375,7 +375,7 @@ def gains(draws: pd.DataFrame, rival: str, case: Case, *, confidence: float) -> 
         the metric counts) and ``better``: yes, no or unclear.
     """
     gap = draws.sub(draws[rival], axis=0)
-    table = _ends(gap if main_metric(case) in HIGHER_IS_BETTER else -gap, confidence)
+    table = _ends(gap if case.main_metric in HIGHER_IS_BETTER else -gap, confidence)
     table.columns = ["gain", "gain_low", "gain_high"]
     return table.assign(better=above_zero(table["gain_low"], table["gain_high"]))
 
@@ -421,7 +421,7 @@ def worth_it(
     best value is 1, of what the rival lacks.
     """
     table, value = gains(draws, rival, case, confidence=confidence), draws[rival].iloc[0]
-    error = 1 - value if main_metric(case) in HIGHER_IS_BETTER else value
+    error = 1 - value if case.main_metric in HIGHER_IS_BETTER else value
     return table["gain_low"] > worth * error
 
 
@@ -443,7 +443,7 @@ def sensible(
         Of the intervals.
     """
     values = table["value"]
-    best = values.idxmax() if main_metric(case) in HIGHER_IS_BETTER else values.idxmin()
+    best = values.idxmax() if case.main_metric in HIGHER_IS_BETTER else values.idxmin()
     asked = {"worth": worth, "confidence": confidence}
     near = [name for name in table.index if not worth_it(draws, name, case, **asked)[best]]
     return str(table.loc[near, "fits"].idxmin())
@@ -451,7 +451,7 @@ def sensible(
 
 def cost_table(table: pd.DataFrame, case: Case, caption: str) -> figures.Shown:
     """What `costs` found, for people: to the digits that the intervals deserve."""
-    label = LABELS[main_metric(case)]
+    label = LABELS[case.main_metric]
     shown = {}
     for name, row in table.iterrows():
         spread, gap = row["high"] - row["low"], row["gain_high"] - row["gain_low"]
@@ -468,7 +468,7 @@ def cost_table(table: pd.DataFrame, case: Case, caption: str) -> figures.Shown:
 def by_window(replayed: Mapping[str, Replayed], history: History, case: Case) -> pd.DataFrame:
     """The main metric of each policy (columns) in each live window (rows)."""
     place, y = history.windows[history.windows >= history.first], history.live[case.target]
-    metric, rows = main_metric(case), {}
+    metric, rows = case.main_metric, {}
     for now in range(history.first, len(history.names)):
         here = place == now
         rows[history.names[now]] = {
@@ -491,13 +491,13 @@ def plot_by_window(
         axes.plot(at, table[name].iloc[at], "o", ms=3, color=colour)
     _name_windows(axes, table, window)
     least, most = table.min(axis=None), table.max(axis=None)
-    if main_metric(case) not in HIGHER_IS_BETTER and most > 3 * least > 0:
+    if case.main_metric not in HIGHER_IS_BETTER and most > 3 * least > 0:
         # Of errors, the ratio counts; and the worst policy must not press the others flat.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: significant(v, 1)))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    label = LABELS[main_metric(case)]
+    label = LABELS[case.main_metric]
     axes.set(ylabel=label, title=f"{label} by {window}, policy by policy")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     ends = ", ".join(f"{n}: {significant(table[n].iloc[-1], 2)}" for n in table)

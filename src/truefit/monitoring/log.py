@@ -504,8 +504,7 @@ def read_labels(path: Path, bundle: Bundle, case: Case) -> Labels:
         If the file is not such a table, or a label is none.
     """
     source, target, id = Path(path), case.target, bundle.manifest.id
-    plain = {"id": None, "codes": [], "ordinal": [], "absent": []}
-    rules = case.model_copy(update={"table": str(source), **plain})
+    rules = case.of_labels(str(source))
     frame = read_table(source, rules, texts=[*([id] if id else []), *BY_REQUEST])
     by = next((n for n in ([id] if id else [], [*BY_REQUEST]) if n and {*n} <= {*frame}), None)
     if by is None:

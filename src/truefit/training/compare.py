@@ -19,7 +19,7 @@ from truefit.metrics import HIGHER_IS_BETTER, LABELS, scores, truth
 from truefit.params import Training
 from truefit.task import BinaryClassification
 from truefit.training.recalibrated import Recalibrated, fit_recalibration
-from truefit.training.search import ALL_ROWS, Found, Task, built, deal, main_metric
+from truefit.training.search import ALL_ROWS, Found, Task, built, deal
 from truefit.training.shelf import BLEND, unwrap, with_target_scale
 
 # What the others are measured by, and no part of a blend: the one knows nothing, the other has no
@@ -211,7 +211,7 @@ def leaderboard(results: pd.DataFrame, case: Case) -> pd.DataFrame:
     """
     by_model = results.drop(columns="fold").groupby("model", sort=False)
     board = by_model.mean().join(by_model.std(ddof=1).add_suffix("_sd"))
-    metric = main_metric(case)
+    metric = case.main_metric
     return board.sort_values(metric, ascending=metric not in HIGHER_IS_BETTER, kind="stable")
 
 
@@ -224,7 +224,7 @@ def lead_by_fold(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> pd.D
         Indexed by the other candidates in the order of the leaderboard, one column a fold, in the
         main metric; above 0 the winner is ahead, whichever way the metric counts.
     """
-    metric = main_metric(case)
+    metric = case.main_metric
     by_fold = results.pivot(index="model", columns="fold", values=metric).loc[board.index]
     ahead = by_fold.iloc[0] - by_fold.iloc[1:]
     return ahead if metric in HIGHER_IS_BETTER else -ahead
@@ -233,13 +233,13 @@ def lead_by_fold(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> pd.D
 def leaderboard_table(board: pd.DataFrame, folds: int, case: Case) -> figures.Shown:
     """The leaderboard for people: mean ± standard deviation, the deciding metric first."""
     # The MSE is the square of the RMSE, and would only make the table wider.
-    names = [m for m in board.columns if m in LABELS and m not in ("mse", main_metric(case))]
+    names = [m for m in board.columns if m in LABELS and m not in ("mse", case.main_metric)]
     shown = {
         LABELS[m]: [
             f"{to_spread(mean, spread)} ± {to_spread(spread, spread)}"
             for mean, spread in board[[m, f"{m}_sd"]].to_numpy()
         ]
-        for m in (main_metric(case), *names)
+        for m in (case.main_metric, *names)
     }
     return figures.table(
         pd.DataFrame(shown, index=board.index),
@@ -265,7 +265,7 @@ def one_standard_error(results: pd.DataFrame, board: pd.DataFrame, case: Case, o
     order : list of str
         Candidates, simplest first; what is not in it comes last.
     """
-    metric, folds = main_metric(case), results["fold"].nunique()
+    metric, folds = case.main_metric, results["fold"].nunique()
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     limit = sign * board[metric].iloc[0] + board[f"{metric}_sd"].iloc[0] / np.sqrt(folds)
     near = [n for n in board.index if sign * board.loc[n, metric] <= limit]
@@ -330,7 +330,7 @@ def _steps(preparation: ColumnTransformer, case: Case) -> list[str]:
 
 def plot_folds(results: pd.DataFrame, board: pd.DataFrame, case: Case) -> None:
     """Every fold's score of every candidate, with the means."""
-    metric = main_metric(case)
+    metric = case.main_metric
     names = list(board.index[::-1])
     fig, ax = figures.new(height=1.1 + 0.42 * len(names))
     for row, name in enumerate(names):

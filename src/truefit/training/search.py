@@ -219,7 +219,7 @@ class _Bench:
         self.model, self.folds, self.case = model, folds, folds.case
         self.candidate = candidate(model, self.case.shelf)
         self.rounds = self.candidate.rounds
-        self.sign = -1.0 if main_metric(self.case) in HIGHER_IS_BETTER else 1.0
+        self.sign = -1.0 if self.case.main_metric in HIGHER_IS_BETTER else 1.0
 
     def score(self, params: Mapping[str, Any], trial: Any) -> tuple | None:
         """The mean error over the folds, all rows predicted, and rounds; None if given up."""
@@ -625,7 +625,7 @@ def _bar(total: int, case: Case) -> Iterator[Callable[[Task, Found], None]]:
     """A bar on the terminal, if the runner or the process has one, with the best so far."""
     from tqdm import tqdm
 
-    metric = main_metric(case)
+    metric = case.main_metric
     sign = 1 if metric in HIGHER_IS_BETTER else -1
     best = -np.inf
     with project.terminal() as file:

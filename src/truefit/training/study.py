@@ -12,7 +12,7 @@ from sklearn.model_selection import learning_curve, validation_curve
 from truefit import figures, project
 from truefit.case import Case
 from truefit.metrics import HIGHER_IS_BETTER, LABELS, predictions, scores
-from truefit.training.search import ALL_ROWS, Found, Task, deal, main_metric
+from truefit.training.search import ALL_ROWS, Found, Task, deal
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the training rows, in a learning curve
 LEAST_ROWS = 6  # that a curve begins with, of each class half as many
@@ -21,7 +21,7 @@ BENCHMARK = ("benchmarks", "models.json")
 
 def _scorer(case: Case) -> Callable[[BaseEstimator, pd.DataFrame, pd.Series], float]:
     """The main metric, as scikit-learn wants it: of a model and rows."""
-    metric = main_metric(case)
+    metric = case.main_metric
     return lambda model, X, y: scores(y, predictions(model, X, case), case)[metric]
 
 
@@ -129,7 +129,7 @@ def trace(found: Mapping[Task, Found], case: Case) -> pd.DataFrame:
     DataFrame
         ``model``, ``trial`` (from 1), ``state``, ``score`` (NaN if given up) and ``best`` so far.
     """
-    sign = 1 if main_metric(case) in HIGHER_IS_BETTER else -1
+    sign = 1 if case.main_metric in HIGHER_IS_BETTER else -1
     tables = []
     for task, result in found.items():
         if task.fold == ALL_ROWS and len(result.trials) > 1:
@@ -177,7 +177,7 @@ def cost_and_gain(board: pd.DataFrame, case: Case, name: str) -> pd.DataFrame:
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     seconds = pd.Series(known.get(name, {}).get("fit_cpu_seconds", {}), dtype=float)
     names = [n for n in board.index if n in seconds.index]
-    metric = main_metric(case)
+    metric = case.main_metric
     table = pd.DataFrame({"seconds": seconds[names], LABELS[metric]: board.loc[names, metric]})
     if "dummy" not in names:
         return table.iloc[:0]
@@ -203,7 +203,7 @@ def plot_learning(curves: pd.DataFrame, case: Case) -> None:
         )
         ax.plot(part["rows"], part["own"], "s--", color=figures.ORANGE, label="rows fitted")
         ax.set(xlabel="rows to learn from", title=name, ylim=_window(curves, case))
-    axes[0, 0].set_ylabel(LABELS[main_metric(case)])
+    axes[0, 0].set_ylabel(LABELS[case.main_metric])
     axes[0, 0].legend()
     last = curves.groupby("model", sort=False).last()
     words = "; ".join(f"{n} {r['own']:.3f} and {r['held']:.3f}" for n, r in last.iterrows())
@@ -217,14 +217,14 @@ def _window(curves: pd.DataFrame, case: Case) -> tuple[float, float]:
     bands = [curves["held"] + sign * curves["spread"] for sign in (-1, 1)]
     values = np.r_[curves["own"], bands[0], bands[1]]
     full = curves.loc[curves.groupby("model")["rows"].idxmax(), "held"]
-    if main_metric(case) in HIGHER_IS_BETTER:
+    if case.main_metric in HIGHER_IS_BETTER:
         return max(values.min(), 2 * full.min() - 1) - 0.01, min(values.max() + 0.01, 1.01)
     return 0.0, min(values.max(), 2.5 * full.max()) * 1.05
 
 
 def plot_validation(curve: pd.DataFrame, case: Case, name: str) -> None:
     """A validation curve: too simple on the left, too supple on the right."""
-    metric = main_metric(case)
+    metric = case.main_metric
     held = curve["held"]
     best = held.idxmax() if metric in HIGHER_IS_BETTER else held.idxmin()
     fig, ax = figures.new(height=3.0)
@@ -256,7 +256,7 @@ def plot_trace(trials: pd.DataFrame, case: Case) -> None:
         look = {"color": colours[i % 4], "ls": styles[i // 4 % 4]}
         ax.step(part["trial"], part["best"], where="post", label=name, **look)
         ax.plot(part["trial"], part["score"], "o", ms=3, alpha=0.4, color=look["color"])
-    metric = main_metric(case)
+    metric = case.main_metric
     ax.set(
         xlabel="trial",
         ylabel=f"{LABELS[metric]} on the inner folds",
